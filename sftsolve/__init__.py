@@ -1,0 +1,75 @@
+"""sftsolve: the training of neural networks solved as damped field dynamics.
+
+Synaptic field theory (Lee, Lee, Yi, arXiv:2503.08827): weights are fields w(t, x), training data are sources J(x), K(x), the cost
+is the potential and the learning rate is friction,
+
+    w_tt + gamma w_t = -dC/dw,   gamma = 1/eta = d H.
+
+Names are loaded when they are first used, so that ``sftsolve --help`` does not wait for a compiler.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sftsolve import network
+    from sftsolve.action import Action
+    from sftsolve.errors import SftError
+    from sftsolve.friction import Friction
+    from sftsolve.grid import Grid
+    from sftsolve.kernels.pointwise import PointwiseMatrix
+    from sftsolve.output import Result
+    from sftsolve.output import open_result as open
+    from sftsolve.simulate import simulate, solve
+    from sftsolve.state import State
+    from sftsolve.system import System, discretise
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Action": "action",
+    "Friction": "friction",
+    "Grid": "grid",
+    "PointwiseMatrix": "kernels.pointwise",
+    "Result": "output",
+    "SftError": "errors",
+    "State": "state",
+    "System": "system",
+    "discretise": "system",
+    "open": "output",
+    "simulate": "simulate",
+    "solve": "simulate",
+}
+_RENAMED = {"open": "open_result"}
+
+__all__ = [
+    "Action",
+    "Friction",
+    "Grid",
+    "PointwiseMatrix",
+    "Result",
+    "SftError",
+    "State",
+    "System",
+    "discretise",
+    "network",
+    "open",
+    "simulate",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "network":
+        return import_module("sftsolve.network")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'sftsolve' has no attribute {name!r}")
+    value = getattr(import_module(f"sftsolve.{_WHERE[name]}"), _RENAMED.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

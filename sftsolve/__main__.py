@@ -1,0 +1,5 @@
+"""`python -m sftsolve` is the `sftsolve` command."""
+
+from sftsolve.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""The action: fields, the density of the cost, its parameters and sources, nonlocal kernels and friction.
+
+    S = int dt e^{gamma t} ( int d^dx sum_a w_a,t^2 / 2 - C[w; t] ),   C = int d^dx c(w, dw, d2w; J, K) + kernels
+
+(arXiv:2503.08827 and its talk, "Lagrangian approach to gradient descent"). An action knows no grid; `discretise` brings the two
+together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sftsolve.algebra import Node
+from sftsolve.errors import ActionError
+from sftsolve.expression import CONSTANTS, Names, parse
+from sftsolve.friction import Friction
+from sftsolve.grid import AXES, Grid
+from sftsolve.sources import Source, make_source, on_grid
+
+# Names that mean something else in expressions or in the output file.
+RESERVED = frozenset({"t", "tau", "ts", "meta", "VTKHDF", *AXES, *CONSTANTS})
+
+
+class Action:
+    """A theory of synaptic fields.
+
+    Parameters
+    ----------
+    fields : names of the fields
+    cost : density c of the cost as an expression, the force being -dC/dw; ``"0"`` where only kernels act
+    parameters : numbers by name
+    sources : fields J(x), K(x) from outside by name: array, number, expression, ``{"file": ..., "dataset": ...}`` or a
+        function of the grid
+    kernels : further operators between fields, e.g. `PointwiseMatrix`
+    friction : gamma, eta or Hubble rate; none means gamma = 1 for a gradient flow
+
+    Raises
+    ------
+    ActionError : names that clash or are not identifiers, parameters that are not finite
+    ExpressionError : a cost outside the language
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[str],
+        cost: str = "0",
+        parameters: Mapping[str, float] | None = None,
+        sources: Mapping[str, Any] | None = None,
+        kernels: Sequence[Any] = (),
+        friction: Friction | None = None,
+    ):
+        if isinstance(fields, str) or not all(isinstance(name, str) for name in fields) or not fields:
+            raise ActionError("an action needs field names", expected='fields=["w"], say', given=repr(fields))
+        self.fields = tuple(fields)
+        self.cost = cost
+        self.parameters = {name: _number(name, value) for name, value in (parameters or {}).items()}
+        self.sources: dict[str, Source] = {name: make_source(name, spec) for name, spec in (sources or {}).items()}
+        self.kernels = tuple(kernels)
+        self.friction = friction
+        if friction is not None and not isinstance(friction, Friction):
+            raise ActionError(
+                "friction is not understood", expected="sft.Friction(gamma=...), (eta=...) or (hubble=...)", given=friction
+            )
+        _check_names(self.fields, self.parameters, self.sources)
+        self.density(AXES)
+
+    def density(self, axes: tuple[str, ...]) -> Node:
+        """The density c as a tree on a grid with these axes (`lap` and `grad2` run over them).
+
+        Raises
+        ------
+        ExpressionError : a name that is unknown, or an axis that the grid lacks
+        """
+        names = Names(
+            values=[*self.parameters, *self.sources, *axes, "t"],
+            fields=self.fields,
+            axes=axes,
+            constant=frozenset(self.parameters),
+        )
+        return parse(self.cost, names, "the cost")
+
+    def sources_at(self, grid: Grid) -> dict[str, np.ndarray]:
+        """Every source by name as an array of the grid's shape.
+
+        Raises
+        ------
+        GridError : a source of the wrong shape or not finite
+        """
+        return {name: on_grid(grid, name, source.values(grid, self.parameters)) for name, source in self.sources.items()}
+
+    def __repr__(self) -> str:
+        parts = [f"fields={list(self.fields)}", f"cost={self.cost!r}"]
+        parts += [f"{name}={value!r}" for name, value in (("parameters", self.parameters), ("friction", self.friction)) if value]
+        parts += [f"sources={list(self.sources)}"] if self.sources else []
+        parts += [f"kernels={list(self.kernels)}"] if self.kernels else []
+        return f"Action({', '.join(parts)})"
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(float(value)):
+        raise ActionError(f"parameter {name!r} must be a finite number", given=repr(value))
+    return float(value)
+
+
+def _check_names(fields: Sequence[str], parameters: Mapping[str, float], sources: Mapping[str, Source]) -> None:
+    seen: dict[str, str] = {}
+    for kind, names in (("field", fields), ("parameter", parameters), ("source", sources)):
+        for name in names:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ActionError(f"{kind} name {name!r} is not an identifier", expected="letters, digits and _, such as w1")
+            if name in RESERVED:
+                raise ActionError(f"{kind} name {name!r} is taken", expected=f"a name other than {', '.join(sorted(RESERVED))}")
+            if name in seen:
+                raise ActionError(
+                    f"the name {name!r} is used twice", expected="different names", given=f"{seen[name]} and {kind}"
+                )
+            seen[name] = kind
+    for name in fields:
+        if name.endswith("_t") and name[:-2] in fields:
+            raise ActionError(
+                f"field name {name!r} is the velocity of field {name[:-2]!r} in the output file", remedy="rename it"
+            )

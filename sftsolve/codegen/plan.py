@@ -1,0 +1,117 @@
+"""From an action and a grid's kind to the text of a module: everything that decides what is compiled, nothing else.
+
+Names of fields and sources, the density, the order, the axes and the kind of condition on each face go in; values of parameters,
+sources, wall data, sizes and spacings are arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sftsolve.action import Action
+from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply
+from sftsolve.codegen import module, terms, walls
+from sftsolve.codegen.stencils import Offset, inverse_spacing
+from sftsolve.errors import ActionError
+from sftsolve.grid import AXES, Grid
+
+ORDERS = (2,)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the generated module of an action on a kind of grid holds.
+
+    Attributes
+    ----------
+    text : the module
+    names : fields and arrays in the order of the arguments w and s
+    scalars : names of the argument p
+    data : values of the wall data among the scalars
+    halo : ghost cells that the kernels read
+    reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
+    faces : (axis, side) with a boundary energy
+    notes : natural conditions, in words
+    """
+
+    text: str
+    names: terms.Names
+    scalars: tuple[str, ...]
+    data: dict[str, float]
+    halo: int
+    reach: int
+    faces: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def plan(action: Action, grid: Grid, order: int = 2) -> Plan | None:
+    """Discretise the local cost of an action on a grid; None where it vanishes.
+
+    Raises
+    ------
+    ActionError : an order or a combination of density and walls that has no discretisation of full order
+    """
+    if order not in ORDERS:
+        raise ActionError("this order in space is not available yet", expected="order=2", given=f"order={order}")
+    density = action.density(grid.axes)
+    if density == ZERO:
+        return None
+    density = terms.integrate_by_parts(density, grid.walls)
+    arrays = tuple(sorted({*action.sources, *grid.axes} & _symbols(density)))
+    names = terms.Names(action.fields, arrays)
+    conditions = walls.analyse(density, names, grid)
+    variation = terms.Variation(terms.split(density), names)
+    by_cell = variation.force_by_cell()
+    forces, cost = variation.force(), variation.cost()
+    directions = [terms.linearise(node) for node in forces]
+    scalars = (
+        *(inverse_spacing(axis).name for axis in AXES if axis in grid.axes),
+        "t",
+        *sorted(action.parameters),
+        *sorted(conditions.data),
+    )
+    reach = 0 if conditions.mirrored else max((abs(c) for cells in by_cell for offset in cells for c in offset), default=0)
+    text = module.HEADER.format(
+        action=density.text,
+        order=order,
+        scalars=", ".join(scalars),
+        arrays=", ".join(arrays),
+        fields=", ".join(action.fields),
+    )
+    text += module.sweep("force", "w, s, p", forces, scalars)
+    text += module.sweep("jvp", "w, d, s, p", directions, scalars)
+    text += module.total("cost", "w, s, p", cost, scalars)
+    if reach:
+        walled = [axis in grid.walls for axis in AXES]
+        text += module.fold("fold_force", "w, s, p", by_cell, scalars, walled)
+        text += module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], scalars, walled)
+    for (axis, side), energy in sorted(conditions.energies.items()):
+        half = {name: shift for name in action.fields if (shift := _half_step(conditions, axis, side, name)) is not None}
+        text += module.faces(f"face_{axis}_{side}", "w, s, p", energy, names, half, scalars, inverse_spacing(axis).name)
+    halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
+    return Plan(text, names, scalars, conditions.data, halo, reach, tuple(sorted(conditions.energies)), tuple(conditions.notes))
+
+
+def _symbols(density: Node) -> set[str]:
+    """Names in a density, also inside composite derivatives."""
+    found: set[str] = set()
+    for leaf in leaves(density):
+        inner = getattr(leaf, "function", None)
+        found |= _symbols(inner) if inner is not None else {leaf.name} if isinstance(leaf, Symbol) else set()
+    return found
+
+
+def _linear(cells: dict[Offset, Node]) -> dict[Offset, Node]:
+    return {offset: node for offset, part in cells.items() if (node := terms.linearise(part)) != Number(0.0)}
+
+
+def _slot_radius(by_cell: list[dict[Offset, Node]]) -> int:
+    return max((abs(c) for cells in by_cell for offset in cells for c in offset), default=0)
+
+
+def _half_step(conditions: walls.Walls, axis: str, side: str, name: str) -> Node | None:
+    """g h / 2: from the outermost cell to the wall, for a field with a derivative condition."""
+    symbol = walls.data_symbol(axis, side, name)
+    if symbol.name not in conditions.data:
+        return None
+    return multiply(0.5, symbol, inverse_spacing(axis) ** -1)

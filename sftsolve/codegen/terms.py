@@ -1,0 +1,253 @@
+"""Discretise the action, then vary it: from a density to the discrete cost and its exact gradient.
+
+    C_h = h^d sum_i sum_s weight_s c(slots^s_i),      F_a = -h^-d dC_h/dw_a = -sum_s weight_s sum_slots L^T (dc/dslot)
+
+At order 2 every density is the mean over forward and backward differences along each axis on which it is not linear
+in odd derivatives, and central where it is; squares of first derivatives become the compact form (half a sum of two
+fluxes) by themselves. The force is assembled by cells: contribution `cells[o]` of the cell at offset o, so that walls
+can leave out the cells beyond them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sftsolve.algebra import (
+    ZERO,
+    Leaf,
+    Node,
+    Product,
+    Sum,
+    Symbol,
+    TooManyTerms,
+    add,
+    differentiate,
+    expand,
+    leaves,
+    multiply,
+    split_coefficient,
+    transform,
+)
+from sftsolve.codegen.stencils import (
+    HERE,
+    Composite,
+    Edge,
+    Offset,
+    Signs,
+    Tap,
+    WallSlope,
+    inverse_spacing,
+    minus,
+    odd_axes,
+    taps,
+    value,
+)
+from sftsolve.errors import ActionError
+from sftsolve.expression import Derivative
+
+
+@dataclass(frozen=True)
+class Names:
+    """Numbers of the names in the compiled code: fields and arrays by index, everything else is a scalar."""
+
+    fields: tuple[str, ...]
+    arrays: tuple[str, ...]
+
+    def is_field(self, leaf: Leaf) -> bool:
+        return isinstance(leaf, Symbol) and leaf.name in self.fields
+
+
+@dataclass(frozen=True)
+class Term:
+    """Part of the density: its tree and the axes along which it is averaged over both signs."""
+
+    density: Node
+    signed: tuple[str, ...]
+
+    def patterns(self) -> list[Signs]:
+        """All sign patterns; each has weight 1 / their number."""
+        return [dict(zip(self.signed, signs, strict=True)) for signs in itertools.product((1, -1), repeat=len(self.signed))]
+
+
+def is_derivative(leaf: Leaf) -> bool:
+    """Whether a leaf reaches to other cells."""
+    return isinstance(leaf, (Derivative, Composite))
+
+
+def monomials(density: Node) -> tuple[Node, ...]:
+    """The density as a sum whose terms are products in their derivatives (as far as that stays small)."""
+    try:
+        return expand(density, is_derivative)
+    except TooManyTerms:
+        return (density,)
+
+
+def integrate_by_parts(density: Node, walled: Iterable[str]) -> Node:
+    """P w'' -> -(P)' w' along walled axes, P a pointwise function: as typed such a term has no condition at a wall.
+
+    Raises
+    ------
+    ActionError : a second derivative along a walled axis that is neither so, nor only in powers of second derivatives
+    """
+    axes = set(walled)
+    if not axes:
+        return density
+    parts: list[Node] = []
+    for term in monomials(density):
+        second = [
+            leaf for leaf in leaves(term) if isinstance(leaf, Derivative) and len(leaf.axes) == 2 and leaf.axes[0] == leaf.axes[1]
+        ]
+        walls = [leaf for leaf in second if leaf.axes[0] in axes]
+        others = [leaf for leaf in leaves(term) if is_derivative(leaf) and leaf not in second]
+        if not walls:
+            parts.append(term)
+        elif len(second) == 1 and not others and differentiate(differentiate(term, walls[0]), walls[0]) == ZERO:
+            axis = walls[0].axes[0]
+            factor = differentiate(term, walls[0])
+            parts.append(multiply(-1.0, Composite(factor, axis), Derivative(walls[0].field, (axis,))))
+        elif not others:
+            parts.append(term)
+        else:
+            raise ActionError(
+                f"the term {term.text} mixes first and second derivatives at the {walls[0].axes[0]} walls",
+                expected="second derivatives there linearly with fields and sources, or in squares of second derivatives",
+                remedy="integrate it by parts, or make the axis periodic",
+            )
+    return add(*parts)
+
+
+def split(density: Node) -> tuple[Term, ...]:
+    """Group the terms of a density by the axes that need both signs."""
+    groups: dict[tuple[str, ...], list[Node]] = {}
+    for term in monomials(density):
+        groups.setdefault(_signed_axes(term), []).append(term)
+    return tuple(Term(add(*terms), signed) for signed, terms in sorted(groups.items()))
+
+
+def _signed_axes(term: Node) -> tuple[str, ...]:
+    """Axes along which a term is not linear in its odd derivatives."""
+    rest = split_coefficient(term)[1]
+    factors = rest.factors if isinstance(rest, Product) else ((rest, 1),)
+    degree: dict[str, int] = {}
+    for base, exponent in factors:
+        for leaf in leaves(base):
+            for axis in odd_axes(leaf):
+                degree[axis] = degree.get(axis, 0) + (exponent if base == leaf and exponent > 0 else 2)
+    return tuple(sorted(axis for axis, count in degree.items() if count > 1))
+
+
+class Variation:
+    """The discrete cost and force of a list of terms, as trees over taps and edges.
+
+    Parameters
+    ----------
+    terms : from `split`
+    names : which symbols are fields and arrays; all others are scalars
+    """
+
+    def __init__(self, terms: Iterable[Term], names: Names):
+        self.terms = tuple(terms)
+        self.names = names
+
+    def at(self, node: Node, cell: Offset, signs: Signs | None = None) -> Node:
+        """A tree over slots, evaluated in a cell."""
+
+        def place(leaf: Leaf) -> Node:
+            if isinstance(leaf, Symbol):
+                if leaf.name in self.names.fields:
+                    return Tap("w", self.names.fields.index(leaf.name), cell)
+                if leaf.name in self.names.arrays:
+                    return Tap("s", self.names.arrays.index(leaf.name), cell)
+                return leaf
+            if isinstance(leaf, WallSlope):
+                return multiply(inverse_spacing(leaf.axis), Tap("g", self.names.arrays.index(leaf.source), cell))
+            return value(leaf, signs or {}, cell, self.names.fields.index, self.at)
+
+        return transform(node, place)
+
+    def cost(self) -> Node:
+        """Discrete density of the cell at offset zero."""
+        parts = []
+        for term in self.terms:
+            patterns = term.patterns()
+            parts += [multiply(1.0 / len(patterns), self.at(term.density, HERE, signs)) for signs in patterns]
+        return add(*parts)
+
+    def force_by_cell(self) -> list[dict[Offset, Node]]:
+        """For every field, what the density of the cell at each offset contributes to the force in the cell at zero."""
+        contributions: list[dict[Offset, list[Node]]] = [{} for _ in self.names.fields]
+        for term in self.terms:
+            patterns = term.patterns()
+            slots = [leaf for leaf in leaves(term.density) if is_derivative(leaf) or self.names.is_field(leaf)]
+            for signs in patterns:
+                for slot in sorted(slots, key=lambda leaf: leaf.text):
+                    gradient = differentiate(term.density, slot)
+                    for offset, coefficient in taps(slot, signs):
+                        cell = minus(offset)
+                        weight = multiply(-1.0 / len(patterns), coefficient, self.at(gradient, cell, signs))
+                        for field, factor in self._acts_on(slot):
+                            contributions[field].setdefault(cell, []).append(multiply(weight, factor))
+        return [{cell: add(*parts) for cell, parts in sorted(cells.items())} for cells in contributions]
+
+    def _acts_on(self, slot: Leaf) -> list[tuple[int, Node]]:
+        """(field number, factor in the cell at zero) of the fields whose values a slot reads."""
+        fields = self.names.fields
+        if isinstance(slot, Composite):
+            inner = [leaf for leaf in leaves(slot.function) if isinstance(leaf, Symbol) and leaf.name in fields]
+            return [(fields.index(leaf.name), self.at(differentiate(slot.function, leaf), HERE)) for leaf in inner]
+        name = slot.field if isinstance(slot, Derivative) else slot.text
+        return [(fields.index(name), self.at(add(1.0), HERE))]
+
+    def force(self) -> list[Node]:
+        """The force of every field in the cell at zero, all cells counted (no walls in reach)."""
+        return [by_flux(add(*cells.values())) for cells in self.force_by_cell()]
+
+
+def linearise(node: Node) -> Node:
+    """Directional derivative: every field value replaced in turn by that of the direction "d"."""
+    parts = []
+    for leaf in sorted(leaves(node), key=lambda leaf: leaf.text):
+        if isinstance(leaf, Tap) and leaf.kind == "w":
+            parts.append(multiply(differentiate(node, leaf), Tap("d", leaf.index, leaf.offset)))
+        elif isinstance(leaf, Edge) and leaf.kind == "w":
+            parts.append(multiply(differentiate(node, leaf), Edge("d", leaf.index, leaf.axis, leaf.offset)))
+    return by_flux(add(*parts))
+
+
+def by_flux(node: Node) -> Node:
+    """Collect a sum by its scalar factors and edges: scalar * sum over edges of edge * (sum of weights)."""
+    if not isinstance(node, Sum):
+        return node
+    groups: dict[Node, dict[Node, list[Node]]] = {}
+    rest: list[Node] = [add(node.constant)]
+    for term, coefficient in node.terms:
+        factors = term.factors if isinstance(term, Product) else ((term, 1),)
+        edges = [base for base, exponent in factors if isinstance(base, Edge) and exponent == 1]
+        if not edges:
+            rest.append(multiply(coefficient, term))
+            continue
+        scalar = multiply(*[base**exponent for base, exponent in factors if is_scalar(base)])
+        weight = multiply(coefficient, *[b**e for b, e in factors if not is_scalar(b) and b != edges[0]])
+        groups.setdefault(scalar, {}).setdefault(edges[0], []).append(weight)
+    sums = [
+        multiply(scalar, add(*[multiply(edge, add(*weights)) for edge, weights in edges_of.items()]))
+        for scalar, edges_of in groups.items()
+    ]
+    return add(*rest, *sums)
+
+
+def is_scalar(node: Node) -> bool:
+    """Whether a tree holds no value of a cell, so that it can be computed before the loops."""
+    return not any(isinstance(leaf, (Tap, Edge)) for leaf in leaves(node))
+
+
+def radius(nodes: Iterable[Node]) -> int:
+    """How many cells away from the cell at zero the trees read."""
+    reach = 0
+    for node in nodes:
+        for leaf in leaves(node):
+            ends: tuple[Leaf, ...] = leaf.ends if isinstance(leaf, Edge) else (leaf,)
+            reach = max([reach, *(abs(c) for end in ends if isinstance(end, Tap) for c in end.offset)])
+    return reach

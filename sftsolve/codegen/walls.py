@@ -1,0 +1,198 @@
+"""What walls add to the discrete cost, so that the natural condition of its variation is the condition that was asked for.
+
+On a face with outward normal n the variation of C leaves the momentum p_a = n dc/d(w_a,n) at every field a that is free
+there (a derivative condition dw_a/dn = g_a). The sum over cells alone makes p_a vanish. A boundary energy B with
+
+    dB/dw_a = -p_a(known data)
+
+restores dw_a/dn = g_a wherever p_a is known there: from g, from the values of Dirichlet fields, from sources (extrapolated
+to the wall, (3 S_0 - S_1)/2, with their slopes there) and from w_a itself. What is left over, momenta that hold other free
+fields, has no boundary energy; the natural condition p_a = 0 of those terms holds instead and is reported in `notes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sftsolve.algebra import (
+    ZERO,
+    Leaf,
+    Node,
+    Number,
+    Product,
+    Symbol,
+    add,
+    differentiate,
+    expand,
+    leaves,
+    multiply,
+    power,
+    split_coefficient,
+    transform,
+)
+from sftsolve.codegen.stencils import Composite, WallSlope
+from sftsolve.codegen.terms import Names, is_derivative, monomials
+from sftsolve.errors import ActionError
+from sftsolve.expression import Derivative
+from sftsolve.grid import AXES, SIDES, Grid
+
+
+@dataclass
+class Walls:
+    """The conditions of a grid as the compiled code sees them.
+
+    Attributes
+    ----------
+    energies : boundary energy per unit area for each (axis, side), where there is one
+    data : value of every scalar that the energies name
+    mirrored : whether the interior kernel with filled ghosts is already the exact gradient
+    notes : natural conditions that replace the ones asked for, in words
+    """
+
+    energies: dict[tuple[str, str], Node] = field(default_factory=dict)
+    data: dict[str, float] = field(default_factory=dict)
+    mirrored: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+def data_symbol(axis: str, side: str, name: str) -> Symbol:
+    """The scalar that holds the data of a field on a face."""
+    return Symbol(f"wall {axis} {side} {name}")
+
+
+def analyse(density: Node, names: Names, grid: Grid) -> Walls:
+    """Boundary energies of a density (after `integrate_by_parts`) on the walled faces of a grid.
+
+    Raises
+    ------
+    ActionError : inhomogeneous data for which no exact and convergent discretisation is known
+    """
+    walls = Walls()
+    for axis in grid.walls:
+        for side in SIDES:
+            _check_second_derivatives(density, names, grid, axis, side)
+            energy = _Face(density, names, grid, axis, side, walls).energy()
+            if energy != ZERO:
+                walls.energies[axis, side] = energy
+        walls.mirrored = walls.mirrored and _mirrored(density, names, grid, axis)
+    return walls
+
+
+class _Face:
+    """One face: the known part of every free field's momentum, integrated to an energy."""
+
+    def __init__(self, density: Node, names: Names, grid: Grid, axis: str, side: str, walls: Walls):
+        self.density = transform(density, self._spread)
+        self.names, self.grid, self.axis, self.side, self.walls = names, grid, axis, side, walls
+        self.outward = 1.0 if side == "upper" else -1.0
+        self.conditions = {name: grid.condition(axis, side, name) for name in names.fields}
+
+    def _spread(self, leaf: Leaf) -> Node:
+        """A composite derivative as the sum over its fields and sources."""
+        if not isinstance(leaf, Composite):
+            return leaf
+        inner = sorted((x for x in leaves(leaf.function) if isinstance(x, Symbol)), key=lambda x: x.name)
+        return add(*[multiply(differentiate(leaf.function, x), Derivative(x.name, (leaf.axis,))) for x in inner])
+
+    def energy(self) -> Node:
+        parts = []
+        for name, condition in self.conditions.items():
+            if condition.key == "value":
+                continue
+            momentum = multiply(self.outward, differentiate(self.density, Derivative(name, (self.axis,))))
+            for term in expand(transform(momentum, self._known), lambda leaf: True):
+                unknown = [leaf for leaf in leaves(term) if self._unknown(leaf, name)]
+                integral = None if unknown else _integrate(term, Symbol(name))
+                if integral is not None:
+                    parts.append(multiply(-1.0, integral))
+                else:
+                    self._leave(term, name)
+        return add(*parts)
+
+    def _known(self, leaf: Leaf) -> Node:
+        """Replace what the conditions tell about a leaf on this face."""
+        if isinstance(leaf, Derivative) and leaf.field in self.conditions:
+            condition = self.conditions[leaf.field]
+            if leaf.axes == (self.axis,) and condition.key == "derivative":
+                return multiply(self.outward, self._data(leaf.field))
+            if self.axis not in leaf.axes and condition.key == "value":
+                return ZERO
+        elif isinstance(leaf, Derivative) and leaf.field in AXES:
+            return Number(float(leaf.axes == (leaf.field,)))
+        elif isinstance(leaf, Derivative):
+            source = leaf.field in self.names.arrays  # a parameter does not vary
+            return multiply(self.outward, WallSlope(leaf.field, self.axis)) if source else ZERO
+        if self.names.is_field(leaf) and self.conditions[leaf.text].key == "value":
+            return self._data(leaf.text)
+        return leaf
+
+    def _data(self, name: str) -> Node:
+        value = self.conditions[name].data
+        if value == 0.0:
+            return ZERO
+        symbol = data_symbol(self.axis, self.side, name)
+        self.walls.data[symbol.name] = value
+        return symbol
+
+    def _unknown(self, leaf: Leaf, name: str) -> bool:
+        return is_derivative(leaf) or (self.names.is_field(leaf) and leaf.text != name)
+
+    def _leave(self, term: Node, name: str) -> None:
+        """No energy for this part of the momentum: refuse where data would be lost, else note the natural condition."""
+        condition = self.conditions[name]
+        if any(leaf.text in self.walls.data for leaf in leaves(term)):
+            raise ActionError(
+                f"no exact discretisation is known for {name!r} on the {self.side} {self.axis} face with this cost",
+                expected="derivative 0 there, or a stiffness that depends on sources and parameters only",
+                given=f'{{"derivative": {condition.data:g}}} with the momentum {term.text}',
+            )
+        where = f"on the {self.side} {self.axis} face {name!r}"
+        note = f"{where} takes the natural condition of the cost: its momentum holds {term.text}"
+        if note not in self.walls.notes:
+            self.walls.notes.append(note)
+
+
+def _integrate(term: Node, variable: Symbol) -> Node | None:
+    """Integral over `variable` of a monomial in it with a non-negative power; None for anything else."""
+    coefficient, rest = split_coefficient(term)
+    factors = rest.factors if isinstance(rest, Product) else ((rest, 1),)
+    exponent = sum(e for base, e in factors if base == variable)
+    others = [power(base, e) for base, e in factors if base != variable]
+    if exponent < 0 or any(variable in leaves(base) for base in others):
+        return None
+    return multiply(coefficient / (exponent + 1), power(variable, exponent + 1), *others)
+
+
+def _check_second_derivatives(density: Node, names: Names, grid: Grid, axis: str, side: str) -> None:
+    """Squares of second derivatives imply w = w'' = 0 or w' = w''' = 0 at a wall: homogeneous data only."""
+    for leaf in leaves(density):
+        if isinstance(leaf, Derivative) and leaf.axes == (axis, axis) and grid.condition(axis, side, leaf.field).data != 0.0:
+            raise ActionError(
+                f"squares of second derivatives need homogeneous data on the {side} {axis} face",
+                expected="{\"value\": 0} (w = w'' = 0) or {\"derivative\": 0} (w' = w''' = 0)",
+                given=f"data {grid.condition(axis, side, leaf.field).data:g} for field {leaf.field!r}",
+            )
+
+
+def _mirrored(density: Node, names: Names, grid: Grid, axis: str) -> bool:
+    """Whether filling the ghosts makes the interior kernel exact: only S(x) w_a' w_b' between fields of one kind of condition."""
+    for term in monomials(density):
+        derivatives = [leaf for leaf in leaves(term) if is_derivative(leaf)]
+        along = [leaf for leaf in derivatives if axis in (leaf.axis if isinstance(leaf, Composite) else leaf.axes)]  # type: ignore[attr-defined]
+        if not along:
+            continue
+        rest = split_coefficient(term)[1]
+        factors = rest.factors if isinstance(rest, Product) else ((rest, 1),)
+        degree = sum(exponent for base, exponent in factors if base in along)
+        plain = all(isinstance(leaf, Derivative) and leaf.axes == (axis,) for leaf in derivatives)
+        others = [leaf for base, _ in factors if base not in along for leaf in leaves(base)]
+        if not plain or degree != 2 or any(names.is_field(leaf) or is_derivative(leaf) for leaf in others):
+            return False
+        varying = any(leaf.text in names.arrays for leaf in others)
+        for side in SIDES:
+            conditions = [grid.condition(axis, side, leaf.field) for leaf in along]  # type: ignore[attr-defined]
+            if len({condition.key for condition in conditions}) > 1:
+                return False
+            if varying and any(condition.key == "derivative" and condition.data != 0.0 for condition in conditions):
+                return False
+    return True

@@ -1,0 +1,72 @@
+"""Dividing a region of cells into boxes: for threads (by their number) and for sums (by the grid alone)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sftsolve.state import Layout
+
+ROWS = 32  # rows of a plane that a thread works on before it goes on to the next plane: three planes stay in its cache
+COLUMNS = 4096  # cells of a row in one partial sum
+
+Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def whole(layout: Layout) -> Region:
+    """All interior cells in storage indices, ((z0, z1), (y0, y1), (x0, x1))."""
+    return tuple((start, start + n) for start, n in zip(layout.offset, layout.shape, strict=True))  # type: ignore[return-value]
+
+
+def cells(region: Region) -> int:
+    """How many cells a region holds."""
+    return int(np.prod([max(0, stop - start) for start, stop in region]))
+
+
+def for_threads(region: Region, parts: int) -> np.ndarray:
+    """Boxes (n, 6) of a region in `parts` slabs of its outermost long axis; consecutive boxes belong to one slab."""
+    (z0, z1), (y0, y1), (x0, x1) = region
+    if cells(region) == 0:
+        return np.empty((0, 6), np.int64)
+    extents = (z1 - z0, y1 - y0, x1 - x0)
+    long = next((axis for axis, n in enumerate(extents) if n >= parts), 2)
+    boxes = []
+    for part in range(parts):
+        bounds = [list(pair) for pair in region]
+        start, n = region[long][0], extents[long]
+        bounds[long] = [start + n * part // parts, start + n * (part + 1) // parts]
+        step = ROWS if parts > 1 and long == 0 else max(1, bounds[1][1] - bounds[1][0])
+        for row in range(bounds[1][0], bounds[1][1], step):
+            boxes.append([*bounds[0], row, min(row + step, bounds[1][1]), *bounds[2]])
+    return np.array([box for box in boxes if box[0] < box[1] and box[4] < box[5]], np.int64).reshape(-1, 6)
+
+
+def for_sums(region: Region) -> np.ndarray:
+    """Boxes of a region for partial sums; they depend on the region alone, so sums do not depend on threads."""
+    (z0, z1), (y0, y1), (x0, x1) = region
+    return np.array(
+        [
+            [z, z + 1, y, min(y + ROWS, y1), x, min(x + COLUMNS, x1)]
+            for z in range(z0, z1)
+            for y in range(y0, y1, ROWS)
+            for x in range(x0, x1, COLUMNS)
+        ],
+        np.int64,
+    ).reshape(-1, 6)
+
+
+def layers(region: Region, depth: tuple[int, int, int]) -> tuple[Region, list[Region]]:
+    """(core, shell): the region without `depth` cells at both ends of each axis, and what that leaves in disjoint regions."""
+    core = list(region)
+    shell: list[Region] = []
+    for axis, cut in enumerate(depth):
+        start, stop = core[axis]
+        if cut == 0:
+            continue
+        inner = (min(start + cut, stop), max(stop - cut, min(start + cut, stop)))
+        for ends in ((start, inner[0]), (inner[1], stop)):
+            part = list(core)
+            part[axis] = ends
+            if cells(tuple(part)) > 0:  # type: ignore[arg-type]
+                shell.append(tuple(part))  # type: ignore[arg-type]
+        core[axis] = inner
+    return tuple(core), shell  # type: ignore[return-value]

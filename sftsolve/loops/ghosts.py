@@ -1,0 +1,84 @@
+"""Filling ghost cells: copies round periodic axes, affine mirrors at walls. Axes are filled x first, so that corners follow.
+
+x ghosts touch every row and are shared out to threads on large grids; y ghosts are whole rows and z ghosts whole planes, copied
+serially.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _fill_line(line: np.ndarray, offset: int, n: int, halo: int, wall: np.ndarray) -> None:
+    """Ghosts of one line; wall[side] = (is a wall, factor, shift of ghost 1, shift of ghost 2, ...)."""
+    for m in range(1, halo + 1):
+        if wall[0, 0] == 0.0:
+            line[offset - m] = line[offset + n - m]
+            line[offset + n - 1 + m] = line[offset + m - 1]
+        else:
+            line[offset - m] = wall[0, 1] * line[offset + m - 1] + wall[0, 1 + m]
+            line[offset + n - 1 + m] = wall[1, 1] * line[offset + n - m] + wall[1, 1 + m]
+
+
+@njit(cache=True, nogil=True)
+def _copy_row(storage, field, target, origin, factor, shift, first, last):  # type: ignore[no-untyped-def]
+    """One ghost row, corners included: target and origin are (z, y)."""
+    to = storage[field, target[0], target[1], first:last]
+    source = storage[field, origin[0], origin[1], first:last]
+    for x in range(last - first):
+        to[x] = factor * source[x] + shift
+
+
+@njit(cache=True, nogil=True)
+def _fill_rows(storage, field, offsets, shape, halo, walls):  # type: ignore[no-untyped-def]
+    """y ghosts of every plane, then z ghosts with their corners."""
+    first, last = offsets[2] - halo[2], offsets[2] + shape[2] + halo[2]
+    lower, upper = offsets[1], offsets[1] + shape[1] - 1
+    wall = walls[field, 1]
+    for z in range(offsets[0], offsets[0] + shape[0]):
+        for m in range(1, halo[1] + 1):
+            if wall[0, 0] == 0.0:
+                _copy_row(storage, field, (z, lower - m), (z, upper + 1 - m), 1.0, 0.0, first, last)
+                _copy_row(storage, field, (z, upper + m), (z, lower + m - 1), 1.0, 0.0, first, last)
+            else:
+                _copy_row(storage, field, (z, lower - m), (z, lower + m - 1), wall[0, 1], wall[0, 1 + m], first, last)
+                _copy_row(storage, field, (z, upper + m), (z, upper + 1 - m), wall[1, 1], wall[1, 1 + m], first, last)
+    lower, upper = offsets[0], offsets[0] + shape[0] - 1
+    wall = walls[field, 0]
+    for y in range(offsets[1] - halo[1], offsets[1] + shape[1] + halo[1]):
+        for m in range(1, halo[0] + 1):
+            if wall[0, 0] == 0.0:
+                _copy_row(storage, field, (lower - m, y), (upper + 1 - m, y), 1.0, 0.0, first, last)
+                _copy_row(storage, field, (upper + m, y), (lower + m - 1, y), 1.0, 0.0, first, last)
+            else:
+                _copy_row(storage, field, (lower - m, y), (lower + m - 1, y), wall[0, 1], wall[0, 1 + m], first, last)
+                _copy_row(storage, field, (upper + m, y), (upper + 1 - m, y), wall[1, 1], wall[1, 1 + m], first, last)
+
+
+@njit(cache=True, nogil=True)
+def fill(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.ndarray, walls: np.ndarray) -> None:
+    """Fill the ghosts of every field, serial.
+
+    Parameters
+    ----------
+    storage : (field, Z, Y, X)
+    offsets, shape, halo : (z, y, x) of the layout
+    walls : (field, axis, side, 2 + halo): is a wall, factor, shift of ghost 1, 2, ...
+    """
+    for field in range(storage.shape[0]):
+        for z in range(offsets[0], offsets[0] + shape[0]):
+            for y in range(offsets[1], offsets[1] + shape[1]):
+                _fill_line(storage[field, z, y], offsets[2], shape[2], halo[2], walls[field, 2])
+        _fill_rows(storage, field, offsets, shape, halo, walls)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def fill_threads(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.ndarray, walls: np.ndarray) -> None:
+    """The same with the rows of each field shared out to threads."""
+    for field in range(storage.shape[0]):
+        for row in prange(shape[0] * shape[1]):
+            z, y = divmod(np.int64(row), shape[1])
+            _fill_line(storage[field, offsets[0] + z, offsets[1] + y], offsets[2], shape[2], halo[2], walls[field, 2])
+        _fill_rows(storage, field, offsets, shape, halo, walls)

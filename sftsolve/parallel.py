@@ -1,0 +1,38 @@
+"""Who computes what: the number of threads now, and later the slabs of several processes.
+
+Results never depend on these numbers: loops over cells are independent, and sums run over blocks that the
+grid fixes.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numba
+
+from sftsolve.errors import ConfigError
+
+# Below this many cells a parallel launch costs more than it saves (a launch takes 3 to 20 microseconds).
+SMALL = 1 << 15
+
+
+def thread_count() -> int:
+    """Threads to use: ``SFTSOLVE_THREADS`` if set, else what Numba may use on this machine.
+
+    Raises
+    ------
+    ConfigError : the variable is not a whole number from 1 to Numba's limit
+    """
+    wanted = os.environ.get("SFTSOLVE_THREADS")
+    if wanted is None:
+        return numba.get_num_threads()
+    limit = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if not wanted.isdigit() or not 1 <= int(wanted) <= limit:
+        raise ConfigError("SFTSOLVE_THREADS is not usable", expected=f"a whole number from 1 to {limit}", given=wanted)
+    numba.set_num_threads(int(wanted))
+    return int(wanted)
+
+
+def slabs(cells: int) -> int:
+    """Into how many slabs a sweep over `cells` cells is divided: one for small grids, else one a thread."""
+    return 1 if cells < SMALL else thread_count()
