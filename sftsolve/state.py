@@ -25,7 +25,7 @@ class Layout:
     ----------
     shape : interior extents (nz, ny, nx), one for axes that the grid lacks
     halo : ghost cells on each side of (z, y, x), zero for axes that the grid lacks
-    offset : index of the first interior cell on (z, y, x); on x it is a cache line
+    offset : index of the first interior cell on (z, y, x); on x it is a whole number of cache lines
     padded : extents of the storage
     dimension : number of axes of the grid
     dtype : "float64" or "float32"
@@ -45,11 +45,10 @@ class Layout:
         missing = 3 - grid.dimension
         nz, ny, nx = (1,) * missing + grid.shape
         hz, hy, hx = (0,) * missing + (halo,) * grid.dimension
-        if halo > line:
-            raise ValueError(f"halo {halo} is wider than the left pad of {line} cells")
-        row = line + nx + hx
+        left = line * max(1, -(-hx // line))
+        row = left + nx + hx
         row += -row % line
-        return cls((nz, ny, nx), (hz, hy, hx), (hz, hy, line), (nz + 2 * hz, ny + 2 * hy, row), grid.dimension, dtype)
+        return cls((nz, ny, nx), (hz, hy, hx), (hz, hy, left), (nz + 2 * hz, ny + 2 * hy, row), grid.dimension, dtype)
 
     def zeros(self, count: int) -> np.ndarray:
         """`count` padded arrays of zeros in one block, rows aligned to cache lines: (count, Z, Y, X)."""

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply
 from sftsolve.codegen import module, terms, walls
+from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.errors import ActionError
 from sftsolve.grid import AXES, Grid
-
-ORDERS = (2,)
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,13 @@ def plan(action: Action, grid: Grid, order: int = 2) -> Plan | None:
     ------
     ActionError : an order or a combination of density and walls that has no discretisation of full order
     """
-    if order not in ORDERS:
-        raise ActionError("this order in space is not available yet", expected="order=2", given=f"order={order}")
+    stencils = scheme(order)
+    if order > 2 and grid.walls:
+        raise ActionError(
+            "walls need order 2",
+            expected="order=2, or periodic axes",
+            given=f"order={order} and walls on {', '.join(grid.walls)}",
+        )
     density = action.density(grid.axes)
     if density == ZERO:
         return None
@@ -60,7 +64,7 @@ def plan(action: Action, grid: Grid, order: int = 2) -> Plan | None:
     arrays = tuple(sorted({*action.sources, *grid.axes} & _symbols(density)))
     names = terms.Names(action.fields, arrays)
     conditions = walls.analyse(density, names, grid)
-    variation = terms.Variation(terms.split(density), names)
+    variation = terms.Variation(terms.split(density), names, stencils)
     by_cell = variation.force_by_cell()
     forces, cost = variation.force(), variation.cost()
     directions = [terms.linearise(node) for node in forces]
@@ -85,9 +89,12 @@ def plan(action: Action, grid: Grid, order: int = 2) -> Plan | None:
         walled = [axis in grid.walls for axis in AXES]
         text += module.fold("fold_force", "w, s, p", by_cell, scalars, walled)
         text += module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], scalars, walled)
+    surface = terms.Variation((), names, stencils)
     for (axis, side), energy in sorted(conditions.energies.items()):
-        half = {name: shift for name in action.fields if (shift := _half_step(conditions, axis, side, name)) is not None}
-        text += module.faces(f"face_{axis}_{side}", "w, s, p", energy, names, half, scalars, inverse_spacing(axis).name)
+        steps = {name: _half_step(conditions, axis, side, name) for name in action.fields}
+        half = {name: step for name, step in steps.items() if step is not None}
+        inverse = inverse_spacing(axis).name
+        text += module.faces(f"face_{axis}_{side}", "w, s, p", energy, surface, half, scalars, inverse)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
     return Plan(text, names, scalars, conditions.data, halo, reach, tuple(sorted(conditions.energies)), tuple(conditions.notes))
 

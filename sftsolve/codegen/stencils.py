@@ -1,8 +1,7 @@
-"""Slots: the linear stencils of order 2 that stand for fields and derivatives in the discrete density.
+"""Slots: the linear stencils that stand for fields and derivatives in the discrete density.
 
-A slot L acts on a field (or on a pointwise function of fields); its value in cell i is sum_o L[o] w_{i+o}. Values are written
-with differences of neighbours, `Edge`, so that nearly equal numbers are subtracted first and a generated kernel shows
-fluxes. Every first derivative is forward (sign +1), backward (-1) or central (0, the mean of both).
+A slot L acts on a field (or on a pointwise function of fields); its value in cell i is sum_o L[o] w_{i+o}. Values are
+written with differences of cells, `Edge`, so that nearly equal numbers are subtracted first and a generated kernel shows fluxes.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sftsolve.algebra import ONE, Leaf, Node, Symbol, add, multiply
+from sftsolve.codegen.scheme import Scheme, Weights
 from sftsolve.expression import Derivative
 
 Offset = tuple[int, int, int]  # (z, y, x)
@@ -32,18 +32,18 @@ class Tap(Leaf):
 
 
 class Edge(Leaf):
-    """Difference to the next cell along `axis`: value(offset + unit) - value(offset)."""
+    """Difference over `span` cells along `axis`: value(offset + span units) - value(offset)."""
 
-    __slots__ = ("axis", "index", "kind", "offset")
+    __slots__ = ("axis", "index", "kind", "offset", "span")
 
-    def __init__(self, kind: str, index: int, axis: str, offset: Offset):
-        self.kind, self.index, self.axis, self.offset = kind, index, axis, offset
-        self._seal(f"e{axis}:{kind}{index}{list(offset)}")
+    def __init__(self, kind: str, index: int, axis: str, offset: Offset, span: int = 1):
+        self.kind, self.index, self.axis, self.offset, self.span = kind, index, axis, offset, span
+        self._seal(f"e{axis}{span}:{kind}{index}{list(offset)}")
 
     @property
     def ends(self) -> tuple[Tap, Tap]:
         """(lower, upper) cell of the difference."""
-        return Tap(self.kind, self.index, self.offset), Tap(self.kind, self.index, shifted(self.offset, self.axis, 1))
+        return Tap(self.kind, self.index, self.offset), Tap(self.kind, self.index, shifted(self.offset, self.axis, self.span))
 
 
 class Composite(Leaf):
@@ -57,6 +57,16 @@ class Composite(Leaf):
     def __init__(self, function: Node, axis: str):
         self.function, self.axis = function, axis
         self._seal(f"d[{function.text}; {axis}]")
+
+
+class Pair(Leaf):
+    """Product of the first derivatives of two fields along one axis in the pair form Q[a, b]."""
+
+    __slots__ = ("axis", "first", "second")
+
+    def __init__(self, first: str, second: str, axis: str):
+        self.first, self.second, self.axis = *sorted((first, second)), axis
+        self._seal(f"q[{self.first}, {self.second}; {axis}]")
 
 
 class WallSlope(Leaf):
@@ -93,36 +103,40 @@ def odd_axes(leaf: Leaf) -> tuple[str, ...]:
     return ()
 
 
-def first_taps(sign: int) -> list[tuple[int, float]]:
-    """(cells along the axis, weight) of h times the first derivative, forward, backward or central."""
-    return {1: [(0, -1.0), (1, 1.0)], -1: [(-1, -1.0), (0, 1.0)], 0: [(-1, -0.5), (1, 0.5)]}[sign]
-
-
-def first_edges(sign: int) -> list[tuple[int, float]]:
-    """The same as weights of edges, an edge being named by its lower cell."""
-    return {1: [(0, 1.0)], -1: [(-1, 1.0)], 0: [(-1, 0.5), (0, 0.5)]}[sign]
-
-
-def taps(leaf: Leaf, signs: Signs) -> list[tuple[Offset, Node]]:
-    """The stencil of a slot as (offset, coefficient) pairs; fields themselves are the identity."""
+def taps(leaf: Leaf, signs: Signs, scheme: Scheme) -> list[tuple[Offset, Node]]:
+    """The stencil of a linear slot as (offset, coefficient) pairs; fields themselves are the identity."""
     if isinstance(leaf, Symbol):
         return [(HERE, ONE)]
-    if isinstance(leaf, Derivative) and len(leaf.axes) == 2 and leaf.axes[0] == leaf.axes[1]:
+    if isinstance(leaf, Derivative) and leaf.axes == leaf.axes[:1] * 2:
         axis = leaf.axes[0]
         square = inverse_spacing(axis) ** 2
-        return [(shifted(HERE, axis, by), multiply(weight, square)) for by, weight in ((-1, 1.0), (0, -2.0), (1, 1.0))]
+        return [(shifted(HERE, axis, by), multiply(float(weight), square)) for by, weight in scheme.second.items()]
     stencil: list[tuple[Offset, Node]] = [(HERE, ONE)]
     for axis in odd_axes(leaf):
-        scale: Node = inverse_spacing(axis)
         stencil = [
-            (shifted(offset, axis, by), multiply(weight, scale, coefficient))
+            (shifted(offset, axis, by), multiply(float(weight), inverse_spacing(axis), coefficient))
             for offset, coefficient in stencil
-            for by, weight in first_taps(signs.get(axis, 0))
+            for by, weight in scheme.first(signs.get(axis, 0)).items()
         ]
     return stencil
 
 
-def value(leaf: Leaf, signs: Signs, cell: Offset, index: Callable[[str], int], at: Callable[[Node, Offset], Node]) -> Node:
+def differences(weights: Weights, kind: str, index: int, axis: str, cell: Offset) -> Node:
+    """sum_o weights[o] value(cell + o) for weights that sum to zero, as weighted edges."""
+    if all(weights.get(-offset, 0) == -weight for offset, weight in weights.items()):
+        spans = [(float(w), Edge(kind, index, axis, shifted(cell, axis, -o), 2 * o)) for o, w in weights.items() if o > 0]
+        return add(*[multiply(weight, edge) for weight, edge in spans])
+    parts = []
+    for offset, weight in weights.items():
+        if offset:
+            edge = Edge(kind, index, axis, shifted(cell, axis, min(offset, 0)), abs(offset))
+            parts.append(multiply(float(weight) if offset > 0 else -float(weight), edge))
+    return add(*parts)
+
+
+def value(
+    leaf: Leaf, signs: Signs, scheme: Scheme, cell: Offset, index: Callable[[str], int], at: Callable[[Node, Offset], Node]
+) -> Node:
     """The value of a derivative slot in a cell, written with edges.
 
     Parameters
@@ -131,24 +145,42 @@ def value(leaf: Leaf, signs: Signs, cell: Offset, index: Callable[[str], int], a
     at : value of a pointwise function in a cell
     """
     if isinstance(leaf, Composite):
-        scale = inverse_spacing(leaf.axis)
-        points = first_taps(signs.get(leaf.axis, 0))
-        return add(*[multiply(w, scale, at(leaf.function, shifted(cell, leaf.axis, by))) for by, w in points])
+        points = scheme.first(signs.get(leaf.axis, 0)).items()
+        rises = [multiply(float(w), at(leaf.function, shifted(cell, leaf.axis, by))) for by, w in points]
+        return multiply(inverse_spacing(leaf.axis), add(*rises))
+    if isinstance(leaf, Pair):
+        products = []
+        for m, weights in scheme.pairs.items():
+            for o, weight in weights.items():
+                start = shifted(cell, leaf.axis, -o)
+                edges = [Edge("w", index(name), leaf.axis, start, m) for name in (leaf.first, leaf.second)]
+                products.append(multiply(float(weight), *edges))
+        return multiply(inverse_spacing(leaf.axis) ** 2, add(*products))
     assert isinstance(leaf, Derivative)
     number = index(leaf.field)
     inner = leaf.axes[-1]
-    if len(leaf.axes) == 2 and leaf.axes[0] == inner:
-        square = inverse_spacing(inner) ** 2
-        here, before = Edge("w", number, inner, cell), Edge("w", number, inner, shifted(cell, inner, -1))
-        return multiply(square, add(here, multiply(-1.0, before)))
+    if leaf.axes == (inner, inner):
+        return multiply(inverse_spacing(inner) ** 2, differences(scheme.second, "w", number, inner, cell))
     cells: list[tuple[Offset, Node]] = [(cell, inverse_spacing(inner))]
     for axis in leaf.axes[:-1]:
         cells = [
-            (shifted(offset, axis, by), multiply(weight, inverse_spacing(axis), scale))
+            (shifted(offset, axis, by), multiply(float(weight), inverse_spacing(axis), scale))
             for offset, scale in cells
-            for by, weight in first_taps(signs.get(axis, 0))
+            for by, weight in scheme.first(signs.get(axis, 0)).items()
         ]
-    edges = first_edges(signs.get(inner, 0))
-    return add(
-        *[multiply(w, scale, Edge("w", number, inner, shifted(offset, inner, by))) for offset, scale in cells for by, w in edges]
-    )
+    weights = scheme.first(signs.get(inner, 0))
+    return add(*[multiply(scale, differences(weights, "w", number, inner, offset)) for offset, scale in cells])
+
+
+def pair_gradient(leaf: Pair, scheme: Scheme, index: Callable[[str], int]) -> list[tuple[int, Offset, Node]]:
+    """Derivatives of Q in the cells around zero by the fields in the cell at zero: (field, cell of Q, derivative)."""
+    square = inverse_spacing(leaf.axis) ** 2
+    found = []
+    for name, other in ((leaf.first, leaf.second), (leaf.second, leaf.first)):
+        for m, weights in scheme.pairs.items():
+            ahead = Edge("w", index(other), leaf.axis, HERE, m)
+            behind = Edge("w", index(other), leaf.axis, shifted(HERE, leaf.axis, -m), m)
+            for o, weight in weights.items():
+                found.append((index(name), shifted(HERE, leaf.axis, o), multiply(-float(weight), square, ahead)))
+                found.append((index(name), shifted(HERE, leaf.axis, o - m), multiply(float(weight), square, behind)))
+    return found

@@ -2,10 +2,16 @@
 
     C_h = h^d sum_i sum_s weight_s c(slots^s_i),      F_a = -h^-d dC_h/dw_a = -sum_s weight_s sum_slots L^T (dc/dslot)
 
-At order 2 every density is the mean over forward and backward differences along each axis on which it is not linear
-in odd derivatives, and central where it is; squares of first derivatives become the compact form (half a sum of two
-fluxes) by themselves. The force is assembled by cells: contribution `cells[o]` of the cell at offset o, so that walls
-can leave out the cells beyond them.
+The rule for every density and order (radius of the force in brackets):
+
+    T0  only w, w''                                     `second` [p/2; p in squares]
+    T1  linear in the first derivatives of each axis    `central` [p/2]
+    T2  f(x, w, w'') times two first derivatives        pair form [p/2]
+        along one axis, nothing else odd
+    T3  everything else                                 mean of `upwind` over both signs of every such axis [p - 1]
+
+At order 2 all of it is the mean over forward and backward differences. The force is assembled by cells: contribution `cells[o]`
+of the cell at offset o, so that walls can leave out the cells beyond them.
 """
 
 from __future__ import annotations
@@ -27,20 +33,24 @@ from sftsolve.algebra import (
     expand,
     leaves,
     multiply,
+    power,
     split_coefficient,
     transform,
 )
+from sftsolve.codegen.scheme import Scheme
 from sftsolve.codegen.stencils import (
     HERE,
     Composite,
     Edge,
     Offset,
+    Pair,
     Signs,
     Tap,
     WallSlope,
     inverse_spacing,
     minus,
     odd_axes,
+    pair_gradient,
     taps,
     value,
 )
@@ -73,7 +83,7 @@ class Term:
 
 def is_derivative(leaf: Leaf) -> bool:
     """Whether a leaf reaches to other cells."""
-    return isinstance(leaf, (Derivative, Composite))
+    return isinstance(leaf, (Derivative, Composite, Pair))
 
 
 def monomials(density: Node) -> tuple[Node, ...]:
@@ -119,11 +129,25 @@ def integrate_by_parts(density: Node, walled: Iterable[str]) -> Node:
 
 
 def split(density: Node) -> tuple[Term, ...]:
-    """Group the terms of a density by the axes that need both signs."""
+    """Sort the terms of a density by their kind: pair forms put in (T2), grouped by the axes that need both signs (T3)."""
     groups: dict[tuple[str, ...], list[Node]] = {}
     for term in monomials(density):
-        groups.setdefault(_signed_axes(term), []).append(term)
+        paired = _paired(term)
+        groups.setdefault(_signed_axes(paired), []).append(paired)
     return tuple(Term(add(*terms), signed) for signed, terms in sorted(groups.items()))
+
+
+def _paired(term: Node) -> Node:
+    """The term with its two first derivatives along one axis as a pair form, where that is all that is odd in it."""
+    coefficient, rest = split_coefficient(term)
+    factors = rest.factors if isinstance(rest, Product) else ((rest, 1),)
+    odd = [(base, exponent) for base, exponent in factors if any(odd_axes(leaf) for leaf in leaves(base))]
+    names = [base.field for base, exponent in odd if isinstance(base, Derivative) for _ in range(exponent)]
+    axes = {base.axes for base, _ in odd if isinstance(base, Derivative)}
+    if len(names) != 2 or len(axes) != 1 or sum(exponent for _, exponent in odd) != 2 or len(next(iter(axes))) != 1:
+        return term
+    others = [power(base, exponent) for base, exponent in factors if (base, exponent) not in odd]
+    return multiply(coefficient, Pair(names[0], names[1], next(iter(axes))[0]), *others)
 
 
 def _signed_axes(term: Node) -> tuple[str, ...]:
@@ -145,11 +169,13 @@ class Variation:
     ----------
     terms : from `split`
     names : which symbols are fields and arrays; all others are scalars
+    scheme : the stencils
     """
 
-    def __init__(self, terms: Iterable[Term], names: Names):
+    def __init__(self, terms: Iterable[Term], names: Names, scheme: Scheme):
         self.terms = tuple(terms)
         self.names = names
+        self.scheme = scheme
 
     def at(self, node: Node, cell: Offset, signs: Signs | None = None) -> Node:
         """A tree over slots, evaluated in a cell."""
@@ -163,7 +189,7 @@ class Variation:
                 return leaf
             if isinstance(leaf, WallSlope):
                 return multiply(inverse_spacing(leaf.axis), Tap("g", self.names.arrays.index(leaf.source), cell))
-            return value(leaf, signs or {}, cell, self.names.fields.index, self.at)
+            return value(leaf, signs or {}, self.scheme, cell, self.names.fields.index, self.at)
 
         return transform(node, place)
 
@@ -184,12 +210,17 @@ class Variation:
             for signs in patterns:
                 for slot in sorted(slots, key=lambda leaf: leaf.text):
                     gradient = differentiate(term.density, slot)
-                    for offset, coefficient in taps(slot, signs):
-                        cell = minus(offset)
-                        weight = multiply(-1.0 / len(patterns), coefficient, self.at(gradient, cell, signs))
-                        for field, factor in self._acts_on(slot):
-                            contributions[field].setdefault(cell, []).append(multiply(weight, factor))
+                    for field, cell, factor in self._reach(slot, signs):
+                        part = multiply(-1.0 / len(patterns), self.at(gradient, cell, signs), factor)
+                        contributions[field].setdefault(cell, []).append(part)
         return [{cell: add(*parts) for cell, parts in sorted(cells.items())} for cells in contributions]
+
+    def _reach(self, slot: Leaf, signs: Signs) -> list[tuple[int, Offset, Node]]:
+        """How the slot in the cells around depends on the fields in the cell at zero: (field, cell of the slot, derivative)."""
+        if isinstance(slot, Pair):
+            return pair_gradient(slot, self.scheme, self.names.fields.index)
+        stencil = taps(slot, signs, self.scheme)
+        return [(field, minus(o), multiply(c, factor)) for o, c in stencil for field, factor in self._acts_on(slot)]
 
     def _acts_on(self, slot: Leaf) -> list[tuple[int, Node]]:
         """(field number, factor in the cell at zero) of the fields whose values a slot reads."""
@@ -212,7 +243,7 @@ def linearise(node: Node) -> Node:
         if isinstance(leaf, Tap) and leaf.kind == "w":
             parts.append(multiply(differentiate(node, leaf), Tap("d", leaf.index, leaf.offset)))
         elif isinstance(leaf, Edge) and leaf.kind == "w":
-            parts.append(multiply(differentiate(node, leaf), Edge("d", leaf.index, leaf.axis, leaf.offset)))
+            parts.append(multiply(differentiate(node, leaf), Edge("d", leaf.index, leaf.axis, leaf.offset, leaf.span)))
     return by_flux(add(*parts))
 
 
