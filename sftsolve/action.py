@@ -8,14 +8,15 @@ together.
 
 from __future__ import annotations
 
-import math
+import keyword
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sftsolve.algebra import Node
-from sftsolve.errors import ActionError
+from sftsolve.errors import ActionError, is_number
 from sftsolve.expression import CONSTANTS, Names, parse
 from sftsolve.friction import Friction
 from sftsolve.grid import AXES, Grid
@@ -53,7 +54,8 @@ class Action:
         kernels: Sequence[Any] = (),
         friction: Friction | None = None,
     ):
-        if isinstance(fields, str) or not all(isinstance(name, str) for name in fields) or not fields:
+        listed = isinstance(fields, Sequence) and not isinstance(fields, str)
+        if not listed or not fields or not all(isinstance(name, str) for name in fields):
             raise ActionError("an action needs field names", expected='fields=["w"], say', given=repr(fields))
         self.fields = tuple(fields)
         self.cost = cost
@@ -101,7 +103,7 @@ class Action:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(float(value)):
+    if not is_number(value):
         raise ActionError(f"parameter {name!r} must be a finite number", given=repr(value))
     return float(value)
 
@@ -110,10 +112,11 @@ def _check_names(fields: Sequence[str], parameters: Mapping[str, float], sources
     seen: dict[str, str] = {}
     for kind, names in (("field", fields), ("parameter", parameters), ("source", sources)):
         for name in names:
-            if not isinstance(name, str) or not name.isidentifier():
+            if not isinstance(name, str) or not name.isidentifier() or unicodedata.normalize("NFKC", name) != name:
                 raise ActionError(f"{kind} name {name!r} is not an identifier", expected="letters, digits and _, such as w1")
-            if name in RESERVED:
-                raise ActionError(f"{kind} name {name!r} is taken", expected=f"a name other than {', '.join(sorted(RESERVED))}")
+            if name in RESERVED or keyword.iskeyword(name):
+                taken = ", ".join(sorted(RESERVED))
+                raise ActionError(f"{kind} name {name!r} is taken", expected=f"a name other than {taken} and Python's keywords")
             if name in seen:
                 raise ActionError(
                     f"the name {name!r} is used twice", expected="different names", given=f"{seen[name]} and {kind}"

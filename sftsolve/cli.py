@@ -5,6 +5,7 @@ What is heavy is loaded on first use, so that --help and --version are quick.
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Iterator
@@ -72,8 +73,8 @@ def run(
         picture = _picture(result, job)
         if not quiet:
             _print_rows(_summary(result, job.experiment, picture))
-    if result.stats.status == "interrupted":
-        _stop(result.stats.message or "interrupted", INTERRUPTED)
+    if result.stats.status == "interrupted":  # the time loop has said where
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -128,21 +129,24 @@ def _summary(result: Result, experiment: Experiment | None, picture: str) -> lis
 
 
 def _contents(result: Result) -> list[tuple[str, str]]:
-    stats, grid = result.stats, result.grid
-    versions = result.meta.get("versions", {})
+    stats, grid, meta = result.stats, result.grid, result.meta
+    settings = meta.get("settings", {})
+    program, *arguments = meta.get("argv", [""])
     return [
         ("fields", ", ".join(result.fields)),
-        ("cells", " x ".join(f"{name} {count}" for name, count in zip(grid.axes, grid.shape, strict=True))),
+        ("cells", f"{' x '.join(str(n) for n in grid.shape)} ({', '.join(grid.axes)})"),
         ("length", " x ".join(f"{side:g}" for side in grid.length)),
-        ("boundary", ", ".join(f"{name} {kind}" for name, kind in grid.boundary.items())),
-        ("snapshots", f"{len(result)}, t = {result.t[0]:g} to {result.t[-1]:g}, tau = {result.tau[0]:g} to {result.tau[-1]:g}"),
+        *((f"boundary in {axis}", json.dumps(faces)) for axis, faces in grid.boundary.items()),
+        *((key, str(settings[key])) for key in ("dynamics", "gamma", "clock", "rtol") if key in settings),
+        ("snapshots", f"{len(result.t)}, t = {result.t[0]:g} to {result.t[-1]:g}, tau = {result.tau[0]:g} to {result.tau[-1]:g}"),
         *((f"{name}, first and last", f"{values[0]:.6g}, {values[-1]:.6g}") for name, values in result.scalars.items()),
         ("status", f"{stats.status} {stats.message}".rstrip()),
         ("method", stats.method),
         ("steps", f"{stats.steps} ({stats.rejected} rejected), {stats.force_evaluations} force evaluations"),
         ("wall time", f"{stats.wall_time:.3g} s"),
-        ("started", f"{result.meta.get('started', '?')} on {result.meta.get('host', '?')}"),
-        ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
+        ("command", " ".join([Path(program).name, *arguments])),
+        ("started", f"{meta.get('started', '?')} on {meta.get('host', '?')}"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in meta.get("versions", {}).items())),
     ]
 
 

@@ -6,6 +6,10 @@ command line can print any of them as one message with exit code 2.
 
 from __future__ import annotations
 
+import math
+import numbers
+from typing import TypeGuard
+
 
 class SftError(Exception):
     """Base of all errors that sftsolve raises on purpose.
@@ -53,6 +57,16 @@ class StepError(SftError):
 
 class FileError(SftError):
     """A file is missing, unreadable, not of this project, or in the way."""
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a real number, of Python or NumPy, that a float can hold: finite, and not a bool."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:  # an int larger than any float
+        return False
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ also be an expression of fields (the chain rule is applied).
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -40,7 +41,8 @@ __all__ = ["CONSTANTS", "Derivative", "Names", "evaluate", "parse"]
 CONSTANTS = {"pi": 3.141592653589793}
 OPERATORS = ("d", "lap", "grad2")
 _LONGEST = 20_000
-_DEEPEST = 80
+_DEEPEST = 50
+_LARGEST = 60_000  # characters of the tree's canonical text; what is larger takes minutes to compile
 
 
 class Derivative(Leaf):
@@ -90,7 +92,8 @@ def parse(text: str, names: Names | Iterable[str] = (), what: str = "the express
     if not isinstance(names, Names):
         names = Names(values=tuple(names))
     if not isinstance(text, str) or not text.strip():
-        raise ExpressionError(f"{what} is empty", expected='an expression such as "w**2/2"', given=repr(text))
+        problem = "is empty" if isinstance(text, str) else "is not text"
+        raise ExpressionError(f"{what} {problem}", expected='an expression such as "w**2/2"', given=repr(text))
     if len(text) > _LONGEST:
         raise ExpressionError(f"{what} is too long", expected=f"at most {_LONGEST} characters", given=f"{len(text)} characters")
     return _Parser(text, names, what).tree()
@@ -110,6 +113,8 @@ class _Parser:
 
     def tree(self) -> Node:
         source = self.text.strip(" ")
+        if "#" in source:  # Python would drop the rest of the text, also its next lines
+            self.refuse("holds a comment", self.text.index("#"), expected="an expression without #")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Python warns of oddities such as 1(2), which are refused below
@@ -121,10 +126,10 @@ class _Parser:
             self.refuse(
                 "is not a well-formed expression", None, remedy="shorten it; very long numbers and deep nesting are refused"
             )
-        try:
-            return self.visit(root, 0)
-        except RecursionError:
-            self.refuse("is nested too deeply", None, remedy="split it")
+        found = self.visit(root, 0)
+        if len(found.text) > _LARGEST:
+            self.refuse("grows too long when its derivatives are written out", None, remedy="nest fewer functions inside them")
+        return found
 
     def refuse(
         self, problem: str, at: ast.AST | int | None, *, expected: str | None = None, remedy: str | None = None
@@ -179,6 +184,8 @@ class _Parser:
         chain = [node]  # a + b + c is nested to the left; walking it keeps long sums shallow
         while isinstance(chain[-1].left, ast.BinOp):
             chain.append(chain[-1].left)
+        kinds = [isinstance(link.op, (ast.Add, ast.Sub)) for link in chain]
+        depth += sum(a != b for a, b in itertools.pairwise(kinds)) + sum(isinstance(link.op, ast.Pow) for link in chain)
         left = self.visit(chain[-1].left, depth)
         for link in reversed(chain):
             rule = _OPERATORS.get(type(link.op))
@@ -226,7 +233,7 @@ class _Parser:
         for argument in node.args[1:]:
             if isinstance(argument, ast.Name) and argument.id in self.names.axes:
                 axes.append(argument.id)
-            elif isinstance(argument, ast.Constant) and axes and argument.value in (1, 2) and len(node.args) == 3:
+            elif isinstance(argument, ast.Constant) and axes and repr(argument.value) in ("1", "2") and len(node.args) == 3:
                 axes *= 1 if argument.value == 1 else 2
             else:
                 expected = f"{usage}, with the axes {', '.join(self.names.axes)} of this grid"

@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sftsolve.errors import ConfigError
+from sftsolve.errors import ConfigError, is_number
 
 DYNAMICS = ("damped", "gradient-flow")
+_SMALLEST = 1e-100  # so that gamma^2 and 1/gamma^2 stay inside the range of floats
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ class Friction:
 
     Parameters
     ----------
-    gamma : friction coefficient, >= 0, per unit of t
-    eta : learning rate, > 0
-    hubble : Hubble rate of d + 1 dimensional de Sitter space, >= 0; d is the number of grid axes (arXiv:2503.08827)
+    gamma : friction coefficient, 0 to 1e100, per unit of t
+    eta : learning rate, 1e-100 to 1e100
+    hubble : Hubble rate of d + 1 dimensional de Sitter space, 0 to 1e100; d is the number of grid axes (arXiv:2503.08827)
 
     Raises
     ------
-    ConfigError : not exactly one of them, or not a finite number in its range
+    ConfigError : not exactly one of them, or not a number in its range
     """
 
     def __init__(self, gamma: float | None = None, *, eta: float | None = None, hubble: float | None = None):
@@ -72,9 +73,9 @@ class Friction:
                 given=", ".join(given) or "none of them",
             )
         ((self.kind, value),) = given.items()
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0 or (self.kind == "eta" and value == 0):
-            expected = "a finite number > 0" if self.kind == "eta" else "a finite number >= 0"
+        least = _SMALLEST if self.kind == "eta" else 0
+        if not is_number(value) or not least <= value <= 1 / _SMALLEST:
+            expected = f"a number from {least:g} to {1 / _SMALLEST:g}"
             raise ConfigError(f"friction {self.kind} is out of range", expected=expected, given=repr(value))
         self.value = float(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sftsolve.boundary import Condition, Neumann, is_condition, make_condition
-from sftsolve.errors import GridError, nearest
+from sftsolve.errors import GridError, is_number, nearest
 
 AXES = ("z", "y", "x")
 SIDES = ("lower", "upper")
@@ -27,7 +28,8 @@ class Grid:
     origin : lower corner of the box, zero by default
     boundary : ``"periodic"``, or one condition for all faces, or a mapping from axis name to ``"periodic"``, to a condition
         for both its faces or to ``{"lower": condition, "upper": condition}``. A condition is ``{"value": b}`` (w = b on
-        the wall) or ``{"derivative": g}`` (outward normal derivative), or a mapping from field names to conditions.
+        the wall), ``{"derivative": g}`` (outward normal derivative) or ``{"mixed": a, "const": b}`` (dw/dn + a w = b), or a
+        mapping from field names to conditions.
         Axes that are not named are periodic.
 
     Raises
@@ -140,26 +142,26 @@ class Grid:
 
 def _entries(values: object) -> list[object]:
     """A sequence as a list, anything else as a list of one."""
-    return list(values) if isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str) else [values]
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
 
 
 def _integers(shape: object) -> tuple[int, ...]:
     entries = _entries(shape)
-    numbers = [int(n) for n in entries if isinstance(n, (int, np.integer)) and not isinstance(n, bool)]
-    if len(numbers) != len(entries):
+    whole = [int(n) for n in entries if isinstance(n, numbers.Integral) and not isinstance(n, bool)]
+    if len(whole) != len(entries):
         raise GridError("the grid's shape must be whole numbers", expected="shape=(ny, nx), say", given=repr(shape))
-    return tuple(numbers)
+    return tuple(whole)
 
 
 def _numbers(values: object, count: int, what: str) -> tuple[float, ...]:
     entries = _entries(values)
     if len(entries) == 1:
         entries *= count
-    kinds = (int, float, np.integer, np.floating)
-    numbers = [float(v) for v in entries if isinstance(v, kinds) and not isinstance(v, bool)]
-    if len(numbers) != len(entries) or len(numbers) != count or not all(map(math.isfinite, numbers)):
+    real = [value for value in entries if is_number(value)]
+    if len(real) != len(entries) or len(real) != count:
         raise GridError(f"the grid's {what} needs one finite number per axis", expected=f"{count} numbers", given=repr(values))
-    return tuple(numbers)
+    return tuple(map(float, real))
 
 
 _Face = Condition | dict[str, Condition]
@@ -173,7 +175,7 @@ def _face(spec: object, where: str) -> _Face:
 
 def _faces(boundary: object, axes: tuple[str, ...]) -> dict[str, dict[str, _Face]]:
     """Conditions per walled axis and side."""
-    if boundary == "periodic":
+    if isinstance(boundary, str) and boundary == "periodic":
         return {}
     if is_condition(boundary):
         boundary = dict.fromkeys(axes, boundary)
@@ -187,7 +189,7 @@ def _faces(boundary: object, axes: tuple[str, ...]) -> dict[str, dict[str, _Face
     for axis, spec in boundary.items():
         if axis not in axes:
             raise GridError(f"boundary names axis {axis!r}", expected=f"axes {', '.join(axes)}", given=repr(axis))
-        if spec == "periodic":
+        if isinstance(spec, str) and spec == "periodic":
             continue
         if isinstance(spec, Mapping) and any(side in SIDES for side in spec):
             unknown = [side for side in spec if side not in SIDES]
@@ -207,7 +209,7 @@ def _faces(boundary: object, axes: tuple[str, ...]) -> dict[str, dict[str, _Face
 def _plain(face: Any) -> Any:
     if isinstance(face, dict):
         return {key: _plain(entry) for key, entry in face.items()}
-    return {face.key: face.data}
+    return face.description()
 
 
 NEUMANN = Neumann(0.0)

@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from sftsolve.action import Action
-from sftsolve.errors import ConfigError, GridError, StepError
+from sftsolve.errors import StepError
+from sftsolve.friction import Clock, make_clock
 from sftsolve.grid import Grid
 from sftsolve.loops.norms import CellSums
 from sftsolve.output import HDF5Writer, MemoryWriter, Result, RunDescription, Stats, Writer
-from sftsolve.state import Layout, State
+from sftsolve.state import State
 from sftsolve.stepping import (
+    Event,
     Interrupts,
+    Pace,
     PIController,
     ProgressBar,
     Stepper,
     Tolerance,
     UserClock,
+    check_memory,
     events,
     make_stepper,
-    registers,
     resolve,
     scalar_schedule,
     snapshot_schedule,
+    too_many,
+    too_short,
 )
-from sftsolve.stepping.schedule import Event
-from sftsolve.stepping.stiffness import MANY_STEPS, slow_warning
 from sftsolve.system import System, discretise
 
 log = logging.getLogger("sftsolve")
@@ -100,9 +103,12 @@ def solve(
     FileError : the output cannot be written
     StepError : the solution stops being finite, or steps become too short; what was good is saved first, see `simulate`
     """
+    # Everything that can be wrong with the arguments, before anything is compiled.
     method = resolve(method, Tolerance.of(rtol, atol, action.fields).rtol)
+    times = _Times(end, clock, save_every, save_at, scalars_every)
+    times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
     writer = MemoryWriter() if output is None else HDF5Writer(output, overwrite)
-    _check_memory(len(action.fields), grid, dtype, method, dynamics == "damped")
+    check_memory(method, len(action.fields), grid, dtype, dynamics == "damped")
     system = discretise(action, grid, order=order, dynamics=dynamics, dtype=dtype)
     return simulate(
         system,
@@ -166,13 +172,9 @@ def simulate(
     if isinstance(stepper, str):
         stepper = make_stepper(stepper, system, rtol)
     tolerance = Tolerance.of(rtol, atol, system.fields)
-    time_axis = UserClock(system.clock, clock)
-    start = time_axis.reading(state.t)
-    _check_number("end", end, start, clock)
-    for name, value in (("first_step", first_step), ("max_step", max_step), ("max_steps", max_steps)):
-        if value is not None:
-            _check_number(name, value, 0.0, clock)
-    due = events(start, float(end), snapshot_schedule(save_every, save_at), scalar_schedule(scalars_every))
+    axis, due = _Times(end, clock, save_every, save_at, scalars_every).on(system.clock, state.t)
+    limits = {"first_step": first_step, "max_step": max_step, "max_steps": max_steps}
+    checked = {name: None if value is None else axis.check(name, value) for name, value in limits.items()}
     description = RunDescription(
         grid=system.grid,
         fields=system.fields,
@@ -180,18 +182,69 @@ def simulate(
         scalar_names=SCALARS,
         snapshots=1 + sum(event.snapshot for event in due),
         config=config,
-        settings=_settings(system, stepper, end, clock, tolerance) | dict(metadata or {}),
+        settings=_settings(system, stepper, axis, due[-1].time, tolerance) | dict(metadata or {}),
     )
     with writer or MemoryWriter() as out:
         out.begin(description)
-        run = _Run(system, state, stepper, tolerance, time_axis, out, end=float(end), max_steps=max_steps)
-        run.choose_first_step(first_step, max_step)
+        run = _Run(system, state, stepper, tolerance, _Recorder(system, stepper, axis, out), due, max_steps)
+        run.choose_first_step(checked["first_step"], checked["max_step"])
         with Interrupts() as interrupts, ProgressBar(progress, stepper.method) as bar:
-            return run.through(due, interrupts, bar)
+            return run.through(interrupts, bar)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """What the user said about times."""
+
+    end: Any
+    clock: Any
+    save_every: Any
+    save_at: Any
+    scalars_every: Any
+
+    def on(self, clock: Clock, t: float) -> tuple[UserClock, list[Event]]:
+        """The user's clock, and what is due in it from physical time t on; raises `ConfigError` where that makes no sense."""
+        axis = UserClock(clock, self.clock)
+        start = axis.reading(t)
+        end = axis.check("end", self.end, start)
+        return axis, events(start, end, snapshot_schedule(self.save_every, self.save_at), scalar_schedule(self.scalars_every))
+
+
+class _Recorder:
+    """Writes the state at hand: a row of the time series always, a snapshot where one is due."""
+
+    def __init__(self, system: System, stepper: Stepper, axis: UserClock, writer: Writer):
+        self.axis, self.writer = axis, writer
+        self._system, self._stepper = system, stepper
+        self._sums = CellSums(system.layout, len(system.fields))
+        self._volume = system.grid.cell_volume * len(system.fields) * system.grid.size
+        self._last = -1
+
+    def record(self, state: State, reading: float, step: float, snapshot: bool = True) -> None:
+        """Record `state` at `reading` of the user's clock, `step` being the next step in theta."""
+        clock = self._system.clock
+        t, tau = self.axis.t(reading), self.axis.tau(reading)
+        force = self._stepper.force(state)
+        force_square = self._sums.mean_square(force.storage)
+        if state.momentum is None:
+            v, scale, square = force.w, clock.gamma, force_square
+        else:
+            v, scale, square = self._system.layout.interior(state.momentum), clock.scale, self._sums.mean_square(state.momentum)
+        if snapshot:
+            self.writer.snapshot(t, tau, state.w, v if scale == 1.0 else v / scale)
+            self._last = state.step
+        cost, kinetic = self._system.cost_of(state), 0.5 * square * self._volume / scale**2
+        length = self.axis.reading(clock.t(step))
+        self.writer.scalars(t, tau, (cost, kinetic, cost + kinetic, math.sqrt(force_square), length))
+
+    def keep(self, state: State, step: float) -> None:
+        """Make `state` the last snapshot, unless it is one."""
+        if self._last != state.step:
+            self.record(state, self.axis.reading(state.t), step)
 
 
 class _Run:
-    """One run: where it is, how it goes on, what it leaves."""
+    """One run: where it is, how it goes on, how it ends. Times and steps are in theta."""
 
     def __init__(
         self,
@@ -199,51 +252,58 @@ class _Run:
         state: State,
         stepper: Stepper,
         tolerance: Tolerance,
-        time_axis: UserClock,
-        writer: Writer,
-        *,
-        end: float,
+        recorder: _Recorder,
+        due: list[Event],
         max_steps: int | None,
     ):
         self.system, self.state, self.stepper, self.tolerance = system, state, stepper, tolerance
-        self.time_axis, self.writer, self.max_steps = time_axis, writer, max_steps
-        self.theta, self.end = system.clock.theta(state.t), time_axis.theta(end)
+        self.recorder, self.axis, self.due = recorder, recorder.axis, due
+        self.theta, self.end = system.clock.theta(state.t), self.axis.theta(due[-1].time)
         self.span = self.end - self.theta
-        self.steps = self.rejected = 0
-        self.started = time.perf_counter()
-        self.clock_started = self.started
-        self.forces_before, self.solves_before = stepper.force_evaluations, stepper.linear_solves
-        self.next_check = 2
-        self.saved_step = -1
-        self.sums = CellSums(system.layout, len(system.fields))
-        self.volume = system.grid.cell_volume * len(system.fields) * system.grid.size
+        self.first, self.limit = state.step, max_steps
+        self.rejected = 0
+        self.pace = Pace(system, stepper, self.axis, self.end)
+        self.before = stepper.force_evaluations, stepper.linear_solves
         stepper.reset()
+
+    @property
+    def steps(self) -> int:
+        return self.state.step - self.first
+
+    @property
+    def fraction(self) -> float:
+        return 1 - (self.end - self.theta) / self.span
 
     def choose_first_step(self, first: float | None, largest: float | None) -> None:
         """Set up the controller; both lengths are in the user's clock."""
-        step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
-        if first is not None:
-            step = self.time_axis.theta(first)
-        limit = math.inf if largest is None else self.time_axis.theta(largest)
+        limit = math.inf if largest is None else self.axis.theta(largest)
+        if first is None:
+            step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
+        else:
+            step = self.axis.theta(first)
         self.controller = PIController(step, self.stepper.error_exponent, limit)
 
-    def through(self, due: list[Event], interrupts: Interrupts, bar: ProgressBar) -> Result:
+    def through(self, interrupts: Interrupts, bar: ProgressBar) -> Result:
         """Step from event to event; what is due there is written with the exact time."""
-        self._record(self.time_axis.reading(self.state.t), snapshot=True)
-        for event in due:
-            target = self.end if event is due[-1] else self.time_axis.theta(event.time)
+        # From here on nothing but the kernels of a step is still to be loaded.
+        self.started = time.perf_counter()
+        self.recorder.keep(self.state, self.controller.step)
+        for event in self.due:
+            target = self.axis.theta(event.time)
             while self.theta < target:
                 if interrupts.asked:
                     return self._interrupted(interrupts.asked)
                 self._step(target)
-                bar.show(1 - (self.end - self.theta) / self.span, self.steps)
-            self.state.t = self.time_axis.t(event.time)
-            self._record(event.time, event.snapshot)
+                bar.show(self.fraction, self.steps)
+            self.state.t = self.axis.t(event.time)
+            self.recorder.record(self.state, event.time, self.controller.step, event.snapshot)
         bar.show(1.0, self.steps, last=True)
-        return self.writer.finish(self._stats())
+        return self.recorder.writer.finish(self._stats())
 
     def _step(self, target: float) -> None:
         """One accepted step towards `target`, which is hit exactly."""
+        if self.steps == self.limit:
+            self._fail(lambda saved: too_many(self.state, self.steps, saved))
         while True:
             length, hits = self._length(target)
             error = self.stepper.step(self.state, length, self.tolerance)
@@ -252,20 +312,12 @@ class _Run:
             self.rejected += 1
             self.controller.rejected(length, error)
             if self.controller.step < _SMALLEST * max(abs(self.theta), _NEAR_ZERO * self.span):
-                self._fail(*self._too_short(error))
+                self._fail(lambda saved: too_short(self.system, self.stepper, self.state, saved))
         self.stepper.accept(self.state)
         self.controller.accepted(length, error)
         self.theta = target if hits else self.theta + length
         self.state.t = self.system.clock.t(self.theta)
-        self.steps += 1
-        if self.steps == 1:
-            self.clock_started = time.perf_counter()
-        if self.steps == self.next_check:
-            self._check_pace()
-        if self.max_steps is not None and self.steps >= self.max_steps and self.theta < self.end:
-            self._fail(
-                f"the run is not at its end after max_steps = {self.max_steps} steps", None, "allow more steps, or a larger rtol"
-            )
+        self.pace.look(self.state, self.theta, self.steps, self.controller.step)
 
     def _length(self, target: float) -> tuple[float, bool]:
         """Length of the next step, and whether it ends at `target`; the way to a near target is halved, not cut unevenly."""
@@ -274,89 +326,22 @@ class _Run:
             return remaining, True
         return (remaining / 2 if remaining < 2 * step else step), False
 
-    def _check_pace(self) -> None:
-        """Say it once when the run will take very many steps; looked at after 2, 8, 32, ... steps."""
-        self.next_check *= 4
-        left = self.end - self.theta
-        if left / self.controller.step <= MANY_STEPS:
-            return
-        stable = self.stepper.stable_step(self.system.spectral_radius(self.state))
-        limited = left / stable > MANY_STEPS
-        # While steps still grow, only the limit of stability tells something.
-        if not limited and self.steps < 500:
-            return
-        step = max(stable, self.controller.step) if limited else self.controller.step
-        rate = (self.steps - 1) / max(time.perf_counter() - self.clock_started, 1e-9)
-        axis = self.time_axis
-        reading = axis.reading(self.system.clock.t(step))
-        log.warning("%s", slow_warning(self.stepper.method, left / step, reading, axis.name, limited, axis.clock, rate))
-        self.next_check = -1
-
-    def _record(self, reading: float, snapshot: bool) -> None:
-        """Write a row of the time series, and a snapshot where one is due; the state stands at `reading` of the user's clock."""
-        state, system = self.state, self.system
-        t, tau = self.time_axis.t(reading), self.time_axis.tau(reading)
-        force = self.stepper.force(state)
-        force_square = self.sums.mean_square(force.storage)
-        if state.momentum is None:
-            scale, square = system.clock.gamma, force_square
-        else:
-            scale, square = system.clock.scale, self.sums.mean_square(state.momentum)
-        if snapshot:
-            v = force.w if state.u is None else state.u
-            self.writer.snapshot(t, tau, state.w, v if scale == 1.0 else v / scale)
-            self.saved_step = self.steps
-        kinetic = 0.5 * square * self.volume / scale**2
-        cost = system.cost_of(state)
-        step = self.time_axis.reading(system.clock.t(self.controller.step))
-        self.writer.scalars(t, tau, (cost, kinetic, cost + kinetic, math.sqrt(force_square), step))
-
-    def _save_here(self) -> None:
-        """Make the state at hand the last snapshot, unless it is one."""
-        if self.saved_step != self.steps:
-            self._record(self.time_axis.reading(self.state.t), snapshot=True)
-
     def _interrupted(self, by: str) -> Result:
-        self._save_here()
-        axis = self.time_axis
-        done = 100 * (1 - (self.end - self.theta) / self.span)
-        end = axis.reading(self.system.clock.t(self.end))
-        where = f"{axis.name} = {axis.reading(self.state.t):.6g} of {end:.6g} ({done:.0f}%), step {self.steps}"
+        self.recorder.keep(self.state, self.controller.step)
+        reading, end = self.axis.reading(self.state.t), self.due[-1].time
+        where = f"{self.axis.name} = {reading:.6g} of {end:.6g} ({self.fraction:.0%}), step {self.steps}"
         message = f"stopped by {by} at {where}; the state there is saved"
         log.warning("%s", message)
-        return self.writer.finish(self._stats(), "interrupted", message)
+        return self.recorder.writer.finish(self._stats(), "interrupted", message)
 
-    def _too_short(self, error: float) -> tuple[str, str | None, str]:
-        """What happened when the smallest step was rejected, where, and what to do."""
-        place = self.stepper.not_finite(self.state)
-        when = f"tau = {self.system.clock.tau(self.state.t):.6g} (t = {self.state.t:.6g}), step {self.steps + 1}"
-        if place is not None:
-            what = f"the solution is not finite after {when}"
-            remedy = "look for a cost that is unbounded below or not defined there, or an ill-posed theory; or end before"
-        else:
-            force = np.abs(self.stepper.force(self.state).w)
-            index = np.unravel_index(int(force.argmax()), force.shape)
-            place = int(index[0]), tuple(int(i) for i in index[1:])
-            what = f"steps become too short at {when}"
-            remedy = "the solution seems to blow up there: end before; if not, rtol or atol may be smaller than rounding allows"
-        field, cell = place
-        grid = self.system.grid
-        points = zip(grid.axes, grid.coordinates, cell, strict=True)
-        return (
-            what,
-            f"field {self.system.fields[field]!r} at " + ", ".join(f"{axis} = {x[i]:.6g}" for axis, x, i in points),
-            remedy,
-        )
-
-    def _fail(self, what: str, where: str | None, remedy: str) -> None:
-        """Save the last good state and raise."""
-        result = None
+    def _fail(self, explain: Callable[[str], StepError]) -> NoReturn:
+        """Save the last good state, unless it is the first, and raise what `explain` makes of where it is saved."""
+        error, result = explain(""), None
         if self.steps:
-            self._save_here()
-            result = self.writer.finish(self._stats(), "failed", what if where is None else f"{what}: {where}")
+            self.recorder.keep(self.state, self.controller.step)
+            result = self.recorder.writer.finish(self._stats(), "failed", f"{error.message}: {error.given}")
             if result.path is not None:
-                remedy += f"; the last good state is in {result.path}"
-        error = StepError(what, given=where, remedy=remedy)
+                error = explain(f"; the last good state is saved in {result.path}")
         error.result = result  # type: ignore[attr-defined]
         raise error
 
@@ -364,14 +349,14 @@ class _Run:
         return Stats(
             steps=self.steps,
             rejected=self.rejected,
-            force_evaluations=self.stepper.force_evaluations - self.forces_before,
-            linear_solves=self.stepper.linear_solves - self.solves_before,
+            force_evaluations=self.stepper.force_evaluations - self.before[0],
+            linear_solves=self.stepper.linear_solves - self.before[1],
             wall_time=time.perf_counter() - self.started,
             method=self.stepper.method,
         )
 
 
-def _settings(system: System, stepper: Stepper, end: float, clock: str, tolerance: Tolerance) -> dict[str, Any]:
+def _settings(system: System, stepper: Stepper, axis: UserClock, end: float, tolerance: Tolerance) -> dict[str, Any]:
     """What was solved and how, as plain data."""
     return {
         "action": repr(system.action),
@@ -382,34 +367,5 @@ def _settings(system: System, stepper: Stepper, end: float, clock: str, toleranc
         "rtol": tolerance.rtol,
         "atol": dict(zip(system.fields, tolerance.atol.tolist(), strict=True)),
         "end": end,
-        "clock": clock,
+        "clock": axis.name,
     }
-
-
-def _check_number(name: str, value: object, above: float, clock: str) -> None:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= above:  # type: ignore[arg-type,operator]
-        raise ConfigError(f"{name} is out of range", expected=f"a finite number > {above:g} (clock {clock})", given=repr(value))
-
-
-def _check_memory(fields: int, grid: Grid, dtype: str, method: str, damped: bool) -> None:
-    """Refuse what cannot fit, before any of it is made."""
-    padded = math.prod(Layout.of(grid, 1).padded) * fields
-    arrays = registers(method, damped) + (2 if damped else 1)
-    needed = padded * arrays * (4 if dtype == "float32" else 8)
-    room = _memory()
-    if needed > room:
-        raise GridError(
-            f"the run does not fit into memory: {method} needs {arrays} arrays of the fields' size",
-            expected=f"at most {room / 2**30:.3g} GiB",
-            given=f"{needed / 2**30:.3g} GiB for {fields} field(s) on {' x '.join(map(str, grid.shape))} cells",
-            remedy="take a coarser grid, or rk32, which holds the fewest arrays",
-        )
-
-
-def _memory() -> float:
-    """Bytes of memory of this machine; infinite where that cannot be found out."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf

@@ -125,12 +125,12 @@ def make_source(name: str, spec: Any) -> Source:
     elif isinstance(spec, str):
         return ExpressionSource(spec)
     elif isinstance(spec, (int, float, np.ndarray, np.number, list, tuple)):
-        return ArraySource(np.asarray(spec))
+        return ArraySource(as_array(name, spec))
     elif callable(spec):
         return FunctionSource(spec)
     elif isinstance(spec, Mapping) and set(spec) == {"expression"}:
         return ExpressionSource(str(spec["expression"]))
-    elif isinstance(spec, Mapping) and set(spec) == {"file", "dataset"}:
+    elif isinstance(spec, Mapping) and set(spec) == {"file", "dataset"} and isinstance(spec["file"], (str, Path)):
         return FileSource(Path(spec["file"]), str(spec["dataset"]))
     raise ActionError(
         f"source {name!r} is not understood",
@@ -139,14 +139,27 @@ def make_source(name: str, spec: Any) -> Source:
     )
 
 
-def on_grid(grid: Grid, name: str, values: np.ndarray, what: str = "source") -> np.ndarray:
+def as_array(name: str, values: Any, what: str = "source") -> np.ndarray:
+    """`values` as an array.
+
+    Raises
+    ------
+    GridError : nested lists of unequal lengths
+    """
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise GridError(f"{what} {name!r} is not an array", expected="rows of equal length", given=repr(values)[:80]) from None
+
+
+def on_grid(grid: Grid, name: str, values: Any, what: str = "source") -> np.ndarray:
     """`values` as a finite float64 array of the grid's shape (a read-only broadcast where possible).
 
     Raises
     ------
     GridError : wrong shape, not real numbers, not finite
     """
-    array = np.asarray(values)
+    array = as_array(name, values, what)
     if array.dtype.kind not in "fiub":
         raise GridError(f"{what} {name!r} is not real", expected="real numbers", given=f"dtype {array.dtype}")
     array = array.astype(np.float64, copy=False)

@@ -30,7 +30,7 @@ def discretise(action: Action, grid: Grid, order: int = 2, dynamics: str = "damp
     ----------
     order : order of accuracy in space, 2, 4, 6 or 8 (walls: 2)
     dynamics : "damped" (w_tt + gamma w_t = F) or "gradient-flow" (gamma w_t = F)
-    dtype : "float64"
+    dtype : "float64" or "float32", of states and forces; scalars and sums are in double precision
 
     Raises
     ------
@@ -57,13 +57,13 @@ class System:
     """
 
     def __init__(self, action: Action, grid: Grid, order: int, dynamics: str, dtype: str):
-        if dtype != "float64":
-            raise ConfigError("this dtype is not available yet", expected='dtype="float64"', given=repr(dtype))
+        if dtype not in ("float64", "float32"):
+            raise ConfigError("this dtype is not available", expected='"float64" or "float32"', given=repr(dtype))
         self.action, self.grid, self.order, self.dynamics, self.dtype = action, grid, order, dynamics, dtype
         self.fields = action.fields
         self.clock = make_clock(action.friction, grid.dimension, dynamics)
         self._check_boundary()
-        found = plan(action, grid, order)
+        found = plan(action, grid, order, dtype)
         halo = found.halo if found else 0
         if any(n < halo for n in grid.shape):
             raise GridError(

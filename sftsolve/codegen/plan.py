@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply
-from sftsolve.codegen import module, terms, walls
+from sftsolve.codegen import terms, walls
+from sftsolve.codegen.module import Module
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.errors import ActionError
@@ -43,7 +44,7 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
 
 
-def plan(action: Action, grid: Grid, order: int = 2) -> Plan | None:
+def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> Plan | None:
     """Discretise the local cost of an action on a grid; None where it vanishes.
 
     Raises
@@ -75,28 +76,30 @@ def plan(action: Action, grid: Grid, order: int = 2) -> Plan | None:
         *sorted(conditions.data),
     )
     reach = 0 if conditions.mirrored else max((abs(c) for cells in by_cell for offset in cells for c in offset), default=0)
-    text = module.HEADER.format(
+    module = Module(
+        scalars,
+        real,
         action=density.text,
-        order=order,
-        scalars=", ".join(scalars),
+        order=str(order),
         arrays=", ".join(arrays),
         fields=", ".join(action.fields),
     )
-    text += module.sweep("force", "w, s, p", forces, scalars)
-    text += module.sweep("jvp", "w, d, s, p", directions, scalars)
-    text += module.total("cost", "w, s, p", cost, scalars)
+    module.sweep("force", "w, s, p", forces, planes=2 if grid.dimension == 3 else 1)
+    module.sweep("jvp", "w, d, s, p", directions)
+    module.total("cost", "w, s, p", cost)
     if reach:
         walled = [axis in grid.walls for axis in AXES]
-        text += module.fold("fold_force", "w, s, p", by_cell, scalars, walled)
-        text += module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], scalars, walled)
+        module.fold("fold_force", "w, s, p", by_cell, walled)
+        module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], walled)
     surface = terms.Variation((), names, stencils)
     for (axis, side), energy in sorted(conditions.energies.items()):
         steps = {name: _half_step(conditions, axis, side, name) for name in action.fields}
         half = {name: step for name, step in steps.items() if step is not None}
-        inverse = inverse_spacing(axis).name
-        text += module.faces(f"face_{axis}_{side}", "w, s, p", energy, surface, half, scalars, inverse)
+        module.face(f"face_{axis}_{side}", energy, surface, half, inverse_spacing(axis).name)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
-    return Plan(text, names, scalars, conditions.data, halo, reach, tuple(sorted(conditions.energies)), tuple(conditions.notes))
+    return Plan(
+        module.text, names, scalars, conditions.data, halo, reach, tuple(sorted(conditions.energies)), tuple(conditions.notes)
+    )
 
 
 def _symbols(density: Node) -> set[str]:
@@ -118,6 +121,8 @@ def _slot_radius(by_cell: list[dict[Offset, Node]]) -> int:
 
 def _half_step(conditions: walls.Walls, axis: str, side: str, name: str) -> Node | None:
     """g h / 2: from the outermost cell to the wall, for a field with a derivative condition."""
+    if conditions.kinds[axis, side, name] != "derivative":
+        return None
     symbol = walls.data_symbol(axis, side, name)
     if symbol.name not in conditions.data:
         return None

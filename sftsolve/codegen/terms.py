@@ -247,6 +247,21 @@ def linearise(node: Node) -> Node:
     return by_flux(add(*parts))
 
 
+def moved(node: Node, by: Offset) -> Node:
+    """The same tree read in the cell at offset `by`."""
+
+    def move(leaf: Leaf) -> Node:
+        if isinstance(leaf, Tap):
+            return Tap(leaf.kind, leaf.index, _plus(leaf.offset, by))
+        return Edge(leaf.kind, leaf.index, leaf.axis, _plus(leaf.offset, by), leaf.span) if isinstance(leaf, Edge) else leaf
+
+    return transform(node, move)
+
+
+def _plus(a: Offset, b: Offset) -> Offset:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
+
+
 def by_flux(node: Node) -> Node:
     """Collect a sum by its scalar factors and edges: scalar * sum over edges of edge * (sum of weights)."""
     if not isinstance(node, Sum):

@@ -30,7 +30,8 @@ from sftsolve.algebra import (
     split_coefficient,
     transform,
 )
-from sftsolve.codegen.stencils import Composite, WallSlope
+from sftsolve.boundary import Robin
+from sftsolve.codegen.stencils import Composite, WallSlope, inverse_spacing
 from sftsolve.codegen.terms import Names, is_derivative, monomials
 from sftsolve.errors import ActionError
 from sftsolve.expression import Derivative
@@ -45,12 +46,14 @@ class Walls:
     ----------
     energies : boundary energy per unit area for each (axis, side), where there is one
     data : value of every scalar that the energies name
+    kinds : the key of the condition of each (axis, side, field)
     mirrored : whether the interior kernel with filled ghosts is already the exact gradient
     notes : natural conditions that replace the ones asked for, in words
     """
 
     energies: dict[tuple[str, str], Node] = field(default_factory=dict)
     data: dict[str, float] = field(default_factory=dict)
+    kinds: dict[tuple[str, str, str], str] = field(default_factory=dict)
     mirrored: bool = True
     notes: list[str] = field(default_factory=list)
 
@@ -71,6 +74,8 @@ def analyse(density: Node, names: Names, grid: Grid) -> Walls:
     for axis in grid.walls:
         for side in SIDES:
             _check_second_derivatives(density, names, grid, axis, side)
+            _check_robin(density, names, grid, axis, side)
+            walls.kinds |= {(axis, side, name): grid.condition(axis, side, name).key for name in names.fields}
             energy = _Face(density, names, grid, axis, side, walls).energy()
             if energy != ZERO:
                 walls.energies[axis, side] = energy
@@ -113,8 +118,8 @@ class _Face:
         """Replace what the conditions tell about a leaf on this face."""
         if isinstance(leaf, Derivative) and leaf.field in self.conditions:
             condition = self.conditions[leaf.field]
-            if leaf.axes == (self.axis,) and condition.key == "derivative":
-                return multiply(self.outward, self._data(leaf.field))
+            if leaf.axes == (self.axis,) and condition.key != "value":
+                return multiply(self.outward, self._slope(leaf.field))
             if self.axis not in leaf.axes and condition.key == "value":
                 return ZERO
         elif isinstance(leaf, Derivative) and leaf.field in AXES:
@@ -126,8 +131,20 @@ class _Face:
             return self._data(leaf.text)
         return leaf
 
+    def _slope(self, name: str) -> Node:
+        """dw/dn on the wall; for dw/dn + a w = b half a cell away from the value in the outermost cell."""
+        condition = self.conditions[name]
+        if not isinstance(condition, Robin):
+            return self._data(name)
+        coefficient = self._scalar(f"{name} coefficient", condition.coefficient)
+        half = multiply(0.5, coefficient, power(inverse_spacing(self.axis), -1))
+        return multiply(add(self._data(name), multiply(-1.0, coefficient, Symbol(name))), power(add(1.0, half), -1))
+
     def _data(self, name: str) -> Node:
-        value = self.conditions[name].data
+        return self._scalar(name, self.conditions[name].data)
+
+    def _scalar(self, name: str, value: float) -> Node:
+        """A number of this face as an argument of the compiled code; zero is a role of its own."""
         if value == 0.0:
             return ZERO
         symbol = data_symbol(self.axis, self.side, name)
@@ -144,7 +161,7 @@ class _Face:
             raise ActionError(
                 f"no exact discretisation is known for {name!r} on the {self.side} {self.axis} face with this cost",
                 expected="derivative 0 there, or a stiffness that depends on sources and parameters only",
-                given=f'{{"derivative": {condition.data:g}}} with the momentum {term.text}',
+                given=f"{condition.description()} with the momentum {term.text}",
             )
         where = f"on the {self.side} {self.axis} face {name!r}"
         note = f"{where} takes the natural condition of the cost: its momentum holds {term.text}"
@@ -174,25 +191,43 @@ def _check_second_derivatives(density: Node, names: Names, grid: Grid, axis: str
             )
 
 
+def _check_robin(density: Node, names: Names, grid: Grid, axis: str, side: str) -> None:
+    """Ghosts of a mixed condition carry no slope: only S(x) w_a' w_b' between mixed and derivative conditions may read them."""
+    mixed = [name for name in names.fields if isinstance(grid.condition(axis, side, name), Robin)]
+    for term in monomials(density) if mixed else ():
+        if any(leaf.field in mixed and axis in leaf.axes for leaf in leaves(term) if isinstance(leaf, Derivative)):
+            keys = _pair_conditions(term, names, grid, axis, side)
+            if keys is None or "value" in keys:
+                raise ActionError(
+                    f"the term {term.text} has no discretisation with a mixed condition on the {side} {axis} face",
+                    expected="there only S(x) times two first derivatives of fields without a value condition",
+                    remedy='use {"value": ...} or {"derivative": ...} on that face, or integrate the term by parts',
+                )
+
+
+def _pair_conditions(term: Node, names: Names, grid: Grid, axis: str, side: str) -> set[str] | None:
+    """Kinds of condition of the two fields in S(x) w_a' w_b' along an axis; None for any other term."""
+    derivatives = [leaf for leaf in leaves(term) if is_derivative(leaf)]
+    rest = split_coefficient(term)[1]
+    factors = rest.factors if isinstance(rest, Product) else ((rest, 1),)
+    pair = [base for base, exponent in factors for _ in range(exponent) if base in derivatives]
+    others = [leaf for base, _ in factors if base not in derivatives for leaf in leaves(base)]
+    plain = [leaf for leaf in pair if isinstance(leaf, Derivative) and leaf.axes == (axis,)]
+    if len(pair) != 2 or len(plain) != 2 or any(names.is_field(leaf) or is_derivative(leaf) for leaf in others):
+        return None
+    return {grid.condition(axis, side, leaf.field).key for leaf in plain}
+
+
 def _mirrored(density: Node, names: Names, grid: Grid, axis: str) -> bool:
     """Whether filling the ghosts makes the interior kernel exact: only S(x) w_a' w_b' between fields of one kind of condition."""
     for term in monomials(density):
-        derivatives = [leaf for leaf in leaves(term) if is_derivative(leaf)]
-        along = [leaf for leaf in derivatives if axis in (leaf.axis if isinstance(leaf, Composite) else leaf.axes)]  # type: ignore[attr-defined]
-        if not along:
-            continue
-        rest = split_coefficient(term)[1]
-        factors = rest.factors if isinstance(rest, Product) else ((rest, 1),)
-        degree = sum(exponent for base, exponent in factors if base in along)
-        plain = all(isinstance(leaf, Derivative) and leaf.axes == (axis,) for leaf in derivatives)
-        others = [leaf for base, _ in factors if base not in along for leaf in leaves(base)]
-        if not plain or degree != 2 or any(names.is_field(leaf) or is_derivative(leaf) for leaf in others):
-            return False
-        varying = any(leaf.text in names.arrays for leaf in others)
-        for side in SIDES:
-            conditions = [grid.condition(axis, side, leaf.field) for leaf in along]  # type: ignore[attr-defined]
-            if len({condition.key for condition in conditions}) > 1:
+        composite = any(isinstance(leaf, Composite) and leaf.axis == axis for leaf in leaves(term))
+        fields = [leaf.field for leaf in leaves(term) if isinstance(leaf, Derivative) and axis in leaf.axes]
+        varying = any(leaf.text in names.arrays for leaf in leaves(term))
+        for side in SIDES if fields or composite else ():
+            keys = _pair_conditions(term, names, grid, axis, side)
+            if keys is None or len(keys) > 1 or "mixed" in keys:
                 return False
-            if varying and any(condition.key == "derivative" and condition.data != 0.0 for condition in conditions):
+            if varying and "derivative" in keys and any(grid.condition(axis, side, name).data != 0.0 for name in fields):
                 return False
     return True

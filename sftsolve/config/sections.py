@@ -1,0 +1,157 @@
+"""The sections of a configuration file, one model each; a model's fields are the section's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from sftsolve.action import Action
+from sftsolve.config.section import Location, Section, refusal
+from sftsolve.config.values import Value
+from sftsolve.errors import FileError
+from sftsolve.friction import Friction
+from sftsolve.grid import Grid
+from sftsolve.kernels.pointwise import PointwiseMatrix
+from sftsolve.sources import read_dataset
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+class GridSection(Section):
+    """[grid]: the arguments of `Grid`, and the order of accuracy in space."""
+
+    shape: list[int] = Field(description="the number of cells per axis: [nx], [ny, nx] or [nz, ny, nx]")
+    length: list[float] = Field(description="the side lengths in the order of the shape")
+    origin: list[float] | None = None
+    boundary: str | dict[str, Any] = "periodic"
+    order: int = 2
+
+    def build(self) -> Grid:
+        return Grid(shape=self.shape, length=self.length, origin=self.origin, boundary=self.boundary)
+
+
+class PointwiseMatrixSection(Section):
+    """[[action.kernels]] kind = "pointwise-matrix": datasets M (field, field, *grid) and b (field, *grid) of an HDF5 file."""
+
+    kind: Literal["pointwise-matrix"]
+    fields: list[str] = Field(description="the names of the fields that the matrix joins")
+    file: Location = Field(description="an HDF5 file")
+    matrix: str = Field(description="the name of the dataset M")
+    drive: str = Field(description="the name of the dataset b")
+
+    def build(self) -> PointwiseMatrix:
+        path = Path(self.file)
+        return PointwiseMatrix(self.fields, read_dataset(path, self.matrix), read_dataset(path, self.drive))
+
+
+def _check_kind(given: object) -> object:
+    if isinstance(given, Mapping) and given.get("kind") != "pointwise-matrix":
+        raise refusal("the kind of this kernel is not known", expected='kind = "pointwise-matrix"')
+    return given
+
+
+KernelSection = Annotated[PointwiseMatrixSection, BeforeValidator(_check_kind)]
+
+
+def _as_text(given: object) -> object:
+    """A bare number is an expression too."""
+    return str(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else given
+
+
+class ActionSection(Section):
+    """[action]: fields, the cost density, and what it is made of."""
+
+    fields: list[str] = Field(min_length=1, description='a list of field names, such as ["w"]')
+    cost: Annotated[str, BeforeValidator(_as_text)] = Field(description='the cost density, such as "D/2*grad2(w) + w**4/4"')
+    parameters: dict[str, float] = {}
+    sources: dict[str, Value] = {}
+    kernels: list[KernelSection] = []
+
+    def build(self, grid: Grid, friction: Friction | None) -> Action:
+        return Action(
+            fields=self.fields,
+            cost=self.cost,
+            parameters=self.parameters,
+            sources={name: value.on(grid) for name, value in self.sources.items()},
+            kernels=[kernel.build() for kernel in self.kernels],
+            friction=friction,
+        )
+
+
+class FrictionSection(Section):
+    """[friction]: exactly one of the arguments of `Friction`."""
+
+    gamma: float | None = None
+    eta: float | None = None
+    hubble: float | None = None
+    later: ClassVar[Mapping[str, str]] = {
+        "schedule": "give a constant gamma, eta or hubble; learning-rate schedules come in a later version",
+        "flrw": "give hubble; gradients that redshift come in a later version",
+    }
+
+    def build(self) -> Friction:
+        return Friction(gamma=self.gamma, eta=self.eta, hubble=self.hubble)
+
+
+class TimeSection(Section):
+    """[time]: how far, in which clock, by which method and how exactly."""
+
+    end: float = Field(gt=0, description="the time at which to stop, > 0, in the clock")
+    clock: Literal["tau", "t"] = "tau"
+    method: str = "auto"
+    rtol: float = Field(1e-6, gt=0, lt=1)
+    atol: float | dict[str, float] = 1e-9
+    dynamics: Literal["damped", "gradient-flow"] = "damped"
+
+
+class LogTimes(Section):
+    """`count` times from log[0] to log[1], evenly spaced in their logarithm."""
+
+    log: list[float] = Field(min_length=2, max_length=2, description="[first, last]")
+    count: int = Field(ge=2, description="a whole number >= 2")
+
+
+def _check_times(given: object) -> object:
+    if not isinstance(given, (list, Mapping, LogTimes)):
+        raise refusal("these are no times", expected="a list of times, or { log = [first, last], count = n }")
+    return given
+
+
+SaveTimes = Annotated[
+    Annotated[list[float], Tag("list")] | Annotated[LogTimes, Tag("log")],
+    Discriminator(lambda given: "list" if isinstance(given, list) else "log"),
+    BeforeValidator(_check_times),
+]
+
+
+class OutputSection(Section):
+    """[output]: where results go and how often. `picture = ""` draws none."""
+
+    file: Location = Field(min_length=1)
+    picture: Location = ""
+    save_every: float | None = Field(None, gt=0)
+    save_at: SaveTimes | None = None
+    scalars_every: float | None = Field(None, gt=0)
+    later: ClassVar[Mapping[str, str]] = {
+        "checkpoint_every": "leave it out; runs that can be resumed come in a later version",
+    }
+
+    def check(self) -> None:
+        """Look at the paths before anything is computed.
+
+        Raises
+        ------
+        FileError : a folder that does not exist, or a picture of a kind that is not drawn
+        """
+        for path in (Path(self.file), Path(self.picture)) if self.picture else (Path(self.file),):
+            if not path.parent.is_dir():
+                raise FileError("the output's folder does not exist", expected="an existing folder", given=path.parent)
+        if self.picture and Path(self.picture).suffix not in PICTURES:
+            raise FileError("this kind of picture is not drawn", expected=f"a name in {', '.join(PICTURES)}", given=self.picture)
+
+    def times(self) -> list[float] | dict[str, Any] | None:
+        """`save_at` as `solve` takes it."""
+        return self.save_at.model_dump() if isinstance(self.save_at, LogTimes) else self.save_at

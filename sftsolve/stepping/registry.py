@@ -1,0 +1,133 @@
+"""Methods by name: the steppers that exist, those that come later, and the choice of "auto"."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from sftsolve.errors import ConfigError, GridError, nearest
+from sftsolve.grid import Grid
+from sftsolve.state import Layout, State
+from sftsolve.stepping.control import Tolerance
+from sftsolve.stepping.explicit import ExplicitRungeKutta
+from sftsolve.stepping.tableaus import explicit_methods, tableau
+
+log = logging.getLogger("sftsolve")
+
+
+class Stepper(Protocol):
+    """What the time loop drives: steps in place, proposed by `step`, made final by `accept`."""
+
+    force_evaluations: int
+    linear_solves: int
+
+    @property
+    def method(self) -> str:
+        """Name that users write."""
+        ...
+
+    @property
+    def error_exponent(self) -> int:
+        """k of error ~ h^k."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what was kept from steps before: the state was changed from outside."""
+        ...
+
+    def first_step(self, state: State, tolerance: Tolerance) -> float:
+        """A cautious first step in theta; infinite at equilibrium."""
+        ...
+
+    def step(self, state: State, h: float, tolerance: Tolerance) -> float:
+        """Propose a step of length h in theta; its error in units of the tolerance, NaN or inf where it failed."""
+        ...
+
+    def accept(self, state: State) -> None:
+        """Make the last proposal the state."""
+        ...
+
+    def force(self, state: State) -> State:
+        """The force at the state."""
+        ...
+
+    def stable_step(self, radius: float) -> float:
+        """Longest stable step in theta, the eigenvalues of the force's Jacobian lying in [-radius, 0]; may be infinite."""
+        ...
+
+    def not_finite(self, state: State) -> tuple[int, tuple[int, ...]] | None:
+        """Field and cell of the first value of the last proposal that is not finite."""
+        ...
+
+
+def _explicit(method: str, system: Any) -> Stepper:
+    return ExplicitRungeKutta(system, tableau(method))
+
+
+STEPPERS: dict[str, Callable[[Any], Stepper]] = {method: partial(_explicit, method) for method in explicit_methods()}
+
+LATER = (
+    "leapfrog leapfrog4 etdrk4 sbdf2 sbdf3 sbdf4 ark436 rk4-friction rkc2 discrete-gradient descent heavy-ball nesterov"
+).split()
+
+# Below this rtol the fifth order of tsit5 saves more steps than its three further stages cost.
+_TIGHT = 1e-4
+
+
+def resolve(method: str, rtol: float) -> str:
+    """The stepper's name that `method` stands for; "auto" chooses by tolerance.
+
+    Raises
+    ------
+    ConfigError : unknown, or not there yet
+    """
+    if method == "auto":
+        chosen = "tsit5" if rtol < _TIGHT else "rk32"
+        log.info('method "auto" takes %s at rtol = %g', chosen, rtol)
+        return chosen
+    if method in STEPPERS:
+        return method
+    known = ("auto", *STEPPERS)
+    if method in LATER:
+        raise ConfigError(f"method {method!r} is not there yet", expected="one of " + ", ".join(known), given=repr(method))
+    raise ConfigError(
+        "unknown method", expected="one of " + ", ".join(known), given=repr(method), remedy=nearest(str(method), known)
+    )
+
+
+def make_stepper(method: str, system: Any, rtol: float = 1e-6) -> Stepper:
+    """A stepper for `system` by name, see `resolve`."""
+    return STEPPERS[resolve(method, rtol)](system)
+
+
+def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool) -> None:
+    """Refuse a run that cannot fit into this machine's memory, before any of it is made.
+
+    Raises
+    ------
+    GridError : the arrays of state and stepper alone are larger
+    """
+    arrays = ExplicitRungeKutta.registers(tableau(method), damped) + (2 if damped else 1)
+    needed = arrays * fields * math.prod(Layout.of(grid, 1, dtype).padded) * np.dtype(dtype).itemsize
+    room = _memory()
+    if needed > room:
+        raise GridError(
+            f"the run does not fit into memory: {method} needs {arrays} arrays of the size of the fields",
+            expected=f"at most {room / 2**30:.3g} GiB",
+            given=f"{needed / 2**30:.3g} GiB for {fields} field(s) on {' x '.join(map(str, grid.shape))} cells",
+            remedy="take a coarser grid, or rk32, which holds the fewest arrays",
+        )
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where that cannot be found out."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
