@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sftsolve import network
     from sftsolve.action import Action
+    from sftsolve.analysis import check
     from sftsolve.errors import SftError
     from sftsolve.friction import Friction
     from sftsolve.grid import Grid
@@ -37,6 +38,7 @@ _WHERE = {
     "SftError": "errors",
     "State": "state",
     "System": "system",
+    "check": "analysis",
     "discretise": "system",
     "open": "output",
     "simulate": "simulate",
@@ -53,6 +55,7 @@ __all__ = [
     "SftError",
     "State",
     "System",
+    "check",
     "discretise",
     "network",
     "open",

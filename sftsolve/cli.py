@@ -69,7 +69,8 @@ def run(
     with _readable_errors(debug):
         config, text = _room("config").load(file, overrides or [])
         job = config.build(file.name, text)
-        result = sft.solve(job.action, job.grid, progress=not quiet, allow_ill_posed=force, **job.options)
+        options = job.options | ({"allow_ill_posed": True} if force else {})
+        result = sft.solve(job.action, job.grid, progress=not quiet, **options)
         picture = _picture(result, job)
         if not quiet:
             _print_rows(_summary(result, job.experiment, picture))

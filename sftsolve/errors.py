@@ -73,5 +73,6 @@ def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """A phrase that lists the known names nearest to `name` (all of them when none is near)."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = [other for other in known if other.lower() == name.lower()]
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return "did you mean " + " or ".join(near) + "?" if near else "known: " + (", ".join(known) or "(none)")

@@ -74,7 +74,7 @@ class Friction:
             )
         ((self.kind, value),) = given.items()
         least = _SMALLEST if self.kind == "eta" else 0
-        if not is_number(value) or not least <= value <= 1 / _SMALLEST:
+        if not is_number(value) or not least <= float(value) <= 1 / _SMALLEST:
             expected = f"a number from {least:g} to {1 / _SMALLEST:g}"
             raise ConfigError(f"friction {self.kind} is out of range", expected=expected, given=repr(value))
         self.value = float(value)

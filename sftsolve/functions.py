@@ -48,9 +48,9 @@ FUNCTIONS.update(
         "lgamma": Function(1, special.gammaln, "math.lgamma({0})", None),
         "fabs": Function(1, np.abs, "abs({0})", (lambda a: call("sign", a),)),
         "abs": Function(1, np.abs, "abs({0})", (lambda a: call("sign", a),)),
-        "sign": Function(1, np.sign, "float(({0}) > 0.0) - float(({0}) < 0.0)", (lambda a: ZERO,)),
-        "floor": Function(1, np.floor, "math.floor({0})", (lambda a: ZERO,)),
-        "ceil": Function(1, np.ceil, "math.ceil({0})", (lambda a: ZERO,)),
+        "sign": Function(1, np.sign, "1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0 * {0})", (lambda a: ZERO,)),
+        "floor": Function(1, np.floor, "np.floor({0})", (lambda a: ZERO,)),
+        "ceil": Function(1, np.ceil, "np.ceil({0})", (lambda a: ZERO,)),
         "atan2": Function(
             2,
             np.arctan2,

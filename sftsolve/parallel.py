@@ -27,7 +27,7 @@ def thread_count() -> int:
     if wanted is None:
         return numba.get_num_threads()
     limit = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    if not wanted.isdigit() or not 1 <= int(wanted) <= limit:
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= limit:
         raise ConfigError("SFTSOLVE_THREADS is not usable", expected=f"a whole number from 1 to {limit}", given=wanted)
     numba.set_num_threads(int(wanted))
     return int(wanted)

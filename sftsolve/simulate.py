@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from sftsolve.action import Action
+from sftsolve.analysis import refuse_ill_posed
 from sftsolve.errors import StepError
 from sftsolve.friction import Clock, make_clock
 from sftsolve.grid import Grid
@@ -46,6 +47,8 @@ SCALARS = ("cost", "kinetic", "energy", "force_rms", "step")
 # A step this small against the time itself no longer moves it; the second number serves times near zero.
 _SMALLEST = 16 * np.finfo(np.float64).eps
 _NEAR_ZERO = 1e-6
+# A step may be longer by this to end at its target, where rounding alone stands between them.
+_STRETCH = 1 + 1e-9
 
 
 def solve(
@@ -92,7 +95,7 @@ def solve(
     output : HDF5 file to write; the result then reads from it. None keeps it in memory
     overwrite : False refuses to replace an earlier result
     progress : show a progress bar if there is a terminal
-    allow_ill_posed : run a theory that is ill-posed all the same; without effect as long as nothing refuses one
+    allow_ill_posed : run a theory all the same whose shortest waves grow without bound as the grid is refined
     config : text of a configuration file, kept word for word with the result
     metadata : further settings to keep with the result, what JSON can hold
 
@@ -110,9 +113,12 @@ def solve(
     writer = MemoryWriter() if output is None else HDF5Writer(output, overwrite)
     check_memory(method, len(action.fields), grid, dtype, dynamics == "damped")
     system = discretise(action, grid, order=order, dynamics=dynamics, dtype=dtype)
+    state = system.state(initial, velocity)
+    if not allow_ill_posed:
+        refuse_ill_posed(action, grid, state.w, order)
     return simulate(
         system,
-        system.state(initial, velocity),
+        state,
         make_stepper(method, system),
         end=end,
         clock=clock,
@@ -322,7 +328,7 @@ class _Run:
     def _length(self, target: float) -> tuple[float, bool]:
         """Length of the next step, and whether it ends at `target`; the way to a near target is halved, not cut unevenly."""
         remaining, step = target - self.theta, self.controller.step
-        if remaining <= step:
+        if remaining <= step * _STRETCH:
             return remaining, True
         return (remaining / 2 if remaining < 2 * step else step), False
 

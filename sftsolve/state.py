@@ -7,6 +7,7 @@ see the interior, shaped like the grid.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,10 @@ class Layout:
         raw = np.zeros(length + _LINE // dtype.itemsize, dtype)
         skip = (-raw.ctypes.data % _LINE) // dtype.itemsize
         return raw[skip : skip + length].reshape(extents)
+
+    def bytes_of(self, count: int) -> int:
+        """Bytes of `count` padded arrays."""
+        return count * math.prod(self.padded) * np.dtype(self.dtype).itemsize
 
     def interior(self, storage: np.ndarray) -> np.ndarray:
         """View of the cells of the grid, (count, *grid.shape), without halo."""

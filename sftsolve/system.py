@@ -14,7 +14,7 @@ from sftsolve.errors import ActionError, ConfigError, GridError, nearest
 from sftsolve.friction import make_clock
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.kernels.local import LocalForce
-from sftsolve.kernels.protocol import Operator
+from sftsolve.kernels.protocol import Operator, merged
 from sftsolve.loops import ghosts
 from sftsolve.parallel import slabs
 from sftsolve.sources import evaluate_on, on_grid
@@ -75,7 +75,7 @@ class System:
             self.local = LocalForce(found, grid, self.layout, action.parameters, action.sources_at(grid))
             for note in found.notes:
                 log.warning("%s", note)
-        self.kernels: tuple[Operator, ...] = tuple(self._bind(kernel) for kernel in action.kernels)
+        self.kernels: tuple[Operator, ...] = merged([self._bind(kernel) for kernel in action.kernels])
         self._walls = self._wall_table(data=True)
         self._still_walls = self._wall_table(data=False)
         self._geometry = tuple(np.array(part, np.int64) for part in (self.layout.offset, self.layout.shape, self.layout.halo))
@@ -99,10 +99,8 @@ class System:
         ------
         GridError : a field without value, of another shape or not finite
         """
-        for what, given in (("initial value", initial), ("velocity", velocity or {})):
-            unknown = [name for name in given if name not in self.fields]
-            if unknown:
-                raise GridError(f"{what} for unknown field {unknown[0]!r}", remedy=nearest(unknown[0], self.fields))
+        values = field_values(self.action, self.grid, initial, "initial value")
+        speeds = field_values(self.action, self.grid, velocity or {}, "velocity")
         missing = [name for name in self.fields if name not in initial]
         if missing:
             raise GridError(
@@ -114,11 +112,9 @@ class System:
         momentum = None if self.dynamics == "gradient-flow" else self.layout.zeros(count)
         state = State(self.layout, self.layout.zeros(count), momentum, float(t))
         for number, name in enumerate(self.fields):
-            state.w[number] = self._field_values(initial[name], name, "initial value")
-            if velocity and name in velocity:
-                u = state.u
-                assert u is not None
-                u[number] = self._field_values(velocity[name], name, "velocity") * self.clock.scale
+            state.w[number] = values[name]
+            if name in speeds and state.u is not None:
+                state.u[number] = speeds[name] * self.clock.scale
         return state
 
     def force_into(self, state: State, out: State, t: float | None = None) -> None:
@@ -199,11 +195,6 @@ class System:
             )
         return State(self.layout, self.layout.pad(array.astype(self.dtype, copy=False)), None, float(t))
 
-    def _field_values(self, value: Any, name: str, what: str) -> np.ndarray:
-        if isinstance(value, str):
-            value = evaluate_on(self.grid, value, self.action.parameters, f"the {what} of {name!r}")
-        return on_grid(self.grid, name, np.asarray(value), f"{what} of field")
-
     def _bind(self, kernel: Any) -> Operator:
         unknown = [name for name in kernel.fields if name not in self.fields]
         if unknown:
@@ -227,3 +218,20 @@ class System:
                     shifts = [condition.shift(m, spacing) if data else 0.0 for m in range(1, halo + 1)]
                     table[field, AXES.index(axis), number, : 2 + halo] = [1.0, condition.factor, *shifts]
         return table
+
+
+def field_values(action: Action, grid: Grid, given: Mapping[str, Any], what: str = "initial value") -> dict[str, np.ndarray]:
+    """Values by field name as arrays of the grid's shape, from arrays, numbers or expressions of the coordinates.
+
+    Raises
+    ------
+    GridError : an unknown field, a value of another shape or not finite
+    """
+    values = {}
+    for name, value in given.items():
+        if name not in action.fields:
+            raise GridError(f"{what} for unknown field {name!r}", remedy=nearest(str(name), action.fields))
+        if isinstance(value, str):
+            value = evaluate_on(grid, value, action.parameters, f"the {what} of {name!r}")
+        values[name] = on_grid(grid, name, value, f"{what} of field")
+    return values

@@ -228,6 +228,19 @@ def test_a_step_allocates_nothing_of_field_size(method, dynamics, gamma, shape):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dynamics", ["gradient-flow", "damped"])
+def test_memory_is_what_registers_say(method, dynamics):
+    system = PointwiseSystem((200, 200), springs(1.0), dynamics=dynamics)
+    make_stepper(method, system)
+    tracemalloc.start()
+    stepper = make_stepper(method, system)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    array = stepper.force(system.state(1.0)).storage.nbytes
+    assert held / array == pytest.approx(stepper.registers(tableau(method), dynamics == "damped"), abs=0.1)
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("dynamics", "gamma"), [("gradient-flow", 1.0), ("damped", 0.5), ("damped", 2.0)])
 def test_same_bits_for_every_number_of_threads(method, dynamics, gamma):
     shape = (37, 39, 41)

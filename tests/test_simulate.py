@@ -138,6 +138,39 @@ def test_first_and_last_by_default_and_a_run_goes_on_where_it_stands():
     assert second.stats.steps == state.step - first.stats.steps
 
 
+@pytest.mark.parametrize(("gamma", "clock"), [(0.3, "tau"), (1.7, "t")])
+def test_the_state_stands_at_the_time_that_is_written(gamma, clock):
+    """To the last bit, and without a sliver of a step to get there."""
+    system = PointwiseSystem((3,), springs(1.0), gamma=gamma)
+    seen = []
+    system.cost_of = lambda state: seen.append(state.t) or 0.0
+    loose = {"rtol": 0.5, "atol": 10.0} | QUIET
+    times = np.geomspace(1e-9, 1e-2, 30)[::2].tolist() + [k * 0.013 for k in range(1, 150)]
+    result = simulate(
+        system, system.state(1.0), "rk32", end=2.0, clock=clock, save_at=times, first_step=1.0, max_step=1.0, **loose
+    )
+    shown = result.t if clock == "t" else result.tau
+    assert seen == result.t.tolist() and shown[1:-1].tolist() == times and result.stats.steps == len(times) + 1
+
+
+def test_the_way_to_a_target_is_halved():
+    times = []
+    system = PointwiseSystem((3,), lambda w, t, out: times.append(t) or np.negative(w, out=out), dynamics="gradient-flow")
+    loose = {"rtol": 0.5, "atol": 10.0} | QUIET
+    simulate(system, system.state(1.0), "rk32", end=1.0, first_step=0.3, max_step=0.3, **loose)
+    # The last of the three evaluations of a step is at its end.
+    assert times[3::3] == pytest.approx([0.3, 0.6, 0.8, 1.0], rel=1e-14)
+
+
+def test_first_step():
+    system = PointwiseSystem((3,), springs(1.0), gamma=1.0)
+    result = simulate(system, system.state(1.0), "tsit5", end=5.0, **QUIET)
+    # A hundredth of the time in which w changes by itself, or of the run.
+    assert result.scalars["step"][0] == pytest.approx(0.01, rel=2e-3)
+    short = simulate(system, system.state(1.0), "tsit5", end=0.05, **QUIET)
+    assert short.scalars["step"][0] == pytest.approx(0.0005, rel=1e-12)
+
+
 def test_snapshots_cost_few_steps():
     """Targets cut steps evenly and the step is kept: dense output must not send the controller back to small steps."""
     system = PointwiseSystem((3,), springs(1.0), gamma=0.2)
@@ -164,7 +197,7 @@ def test_gradient_flow_saves_its_velocity_and_never_raises_the_cost():
 def test_time_series():
     """Kinetic energy, cost and their balance dE/dt = -gamma int v^2."""
     grid = sft.Grid(shape=(20, 30), length=(2.0, 3.0))
-    gamma = 0.7
+    gamma = 1.7
     action = sft.Action(fields=["a", "b"], cost="grad2(a)/2 + b**2 + a*b/3 + a**4/4", friction=sft.Friction(gamma=gamma))
     initial, velocity = {"a": "sin(pi*x)", "b": "cos(2*pi*x/3)"}, {"b": 1.0}
     options = {"end": 0.5, "clock": "t", "rtol": 1e-9, "atol": 1e-10} | QUIET

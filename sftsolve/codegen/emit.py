@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sftsolve.algebra import FUNCTIONS, ONE, Call, Node, Number, Product, Sum, Symbol, multiply, power, split_coefficient
-from sftsolve.codegen.stencils import Edge, Tap
+from sftsolve.codegen.stencils import Bend, Edge, Tap
 from sftsolve.codegen.terms import is_scalar
 
 
@@ -67,6 +67,9 @@ class Emitter:
         elif isinstance(node, Edge):
             lower, upper = node.ends
             text = f"{self.name(upper)} - {self.name(lower)}"
+        elif isinstance(node, Bend):
+            lower, upper, middle = node.ends
+            text = f"({self.name(upper)} + {self.name(lower)}) - {self.name(multiply(2.0, middle))}"
         elif isinstance(node, Symbol):
             text = f"p[{self.scalars.index(node.name)}]"
         else:

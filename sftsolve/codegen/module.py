@@ -8,7 +8,7 @@ from textwrap import indent
 from sftsolve.algebra import Node, Symbol, differentiate, leaves, substitute
 from sftsolve.codegen import templates
 from sftsolve.codegen.emit import Emitter
-from sftsolve.codegen.stencils import HERE, Edge, Offset, Tap
+from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
 from sftsolve.codegen.terms import Variation, linearise, moved
 
 BOX = ", ".join(f"boxes[b, {i}]" for i in range(6))
@@ -166,7 +166,7 @@ def slices(nodes: Sequence[Node]) -> list[str]:
     taps: dict[str, Tap] = {}
     for node in nodes:
         for leaf in leaves(node):
-            ends = leaf.ends if isinstance(leaf, Edge) else (leaf,)
+            ends = leaf.ends if isinstance(leaf, (Bend, Edge)) else (leaf,)
             taps |= {slice_name(end): end for end in ends if isinstance(end, Tap)}
     lines = []
     for name, tap in sorted(taps.items()):

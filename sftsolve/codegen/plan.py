@@ -44,8 +44,26 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
 
 
-def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> Plan | None:
-    """Discretise the local cost of an action on a grid; None where it vanishes.
+@dataclass(frozen=True)
+class Discrete:
+    """An action's local cost brought onto a kind of grid, as trees.
+
+    Attributes
+    ----------
+    density : the density, integrated by parts where walls ask for it
+    names : fields and arrays
+    conditions : what its walls add
+    variation : discrete cost and force
+    """
+
+    density: Node
+    names: terms.Names
+    conditions: walls.Walls
+    variation: terms.Variation
+
+
+def discretised(action: Action, grid: Grid, order: int) -> Discrete | None:
+    """The discrete local cost of an action on a grid; None where it vanishes.
 
     Raises
     ------
@@ -58,14 +76,46 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> P
             expected="order=2, or periodic axes",
             given=f"order={order} and walls on {', '.join(grid.walls)}",
         )
-    density = action.density(grid.axes)
+    density = terms.integrate_by_parts(action.density(grid.axes), grid.walls)
     if density == ZERO:
         return None
-    density = terms.integrate_by_parts(density, grid.walls)
     arrays = tuple(sorted({*action.sources, *grid.axes} & _symbols(density)))
     names = terms.Names(action.fields, arrays)
     conditions = walls.analyse(density, names, grid)
-    variation = terms.Variation(terms.split(density), names, stencils)
+    return Discrete(density, names, conditions, terms.Variation(terms.split(density), names, stencils))
+
+
+_PLANS: dict[tuple[object, ...], Plan | None] = {}
+_MOST_PLANS = 256
+
+
+def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> Plan | None:
+    """What to generate for an action on a grid; None where its local cost vanishes. A scan over values makes each plan once.
+
+    Raises
+    ------
+    ActionError : see `discretised`
+    """
+    key = (
+        action.cost,
+        action.fields,
+        *map(tuple, (action.parameters, action.sources)),
+        grid.axes,
+        str(grid.boundary),
+        order,
+        real,
+    )
+    if key not in _PLANS:
+        if len(_PLANS) >= _MOST_PLANS:
+            _PLANS.clear()
+        found = discretised(action, grid, order)
+        _PLANS[key] = None if found is None else _write(found, action, grid, order, real)
+    return _PLANS[key]
+
+
+def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -> Plan:
+    """The module of a discrete cost."""
+    names, conditions, variation = found.names, found.conditions, found.variation
     by_cell = variation.force_by_cell()
     forces, cost = variation.force(), variation.cost()
     directions = [terms.linearise(node) for node in forces]
@@ -75,23 +125,23 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> P
         *sorted(action.parameters),
         *sorted(conditions.data),
     )
-    reach = 0 if conditions.mirrored else max((abs(c) for cells in by_cell for offset in cells for c in offset), default=0)
+    reach = 0 if conditions.mirrored else _slot_radius(by_cell)
     module = Module(
         scalars,
         real,
-        action=density.text,
+        action=found.density.text,
         order=str(order),
-        arrays=", ".join(arrays),
+        arrays=", ".join(names.arrays),
         fields=", ".join(action.fields),
     )
-    module.sweep("force", "w, s, p", forces, planes=2 if grid.dimension == 3 else 1)
-    module.sweep("jvp", "w, d, s, p", directions)
+    module.sweep("force", "w, s, p", [terms.bent(node) for node in forces], planes=2 if grid.dimension == 3 else 1)
+    module.sweep("jvp", "w, d, s, p", [terms.bent(node) for node in directions])
     module.total("cost", "w, s, p", cost)
     if reach:
         walled = [axis in grid.walls for axis in AXES]
         module.fold("fold_force", "w, s, p", by_cell, walled)
         module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], walled)
-    surface = terms.Variation((), names, stencils)
+    surface = terms.Variation((), names, variation.scheme)
     for (axis, side), energy in sorted(conditions.energies.items()):
         steps = {name: _half_step(conditions, axis, side, name) for name in action.fields}
         half = {name: step for name, step in steps.items() if step is not None}

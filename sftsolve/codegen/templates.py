@@ -14,6 +14,7 @@ order {order}; scalars p = [{scalars}]; arrays s = [{arrays}]; fields w = [{fiel
 
 import math
 
+import numpy as np
 from numba import float32, float64, njit, prange
 
 

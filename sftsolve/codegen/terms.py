@@ -34,12 +34,14 @@ from sftsolve.algebra import (
     leaves,
     multiply,
     power,
+    rebuild,
     split_coefficient,
     transform,
 )
 from sftsolve.codegen.scheme import Scheme
 from sftsolve.codegen.stencils import (
     HERE,
+    Bend,
     Composite,
     Edge,
     Offset,
@@ -51,6 +53,7 @@ from sftsolve.codegen.stencils import (
     minus,
     odd_axes,
     pair_gradient,
+    shifted,
     taps,
     value,
 )
@@ -144,7 +147,8 @@ def _paired(term: Node) -> Node:
     odd = [(base, exponent) for base, exponent in factors if any(odd_axes(leaf) for leaf in leaves(base))]
     names = [base.field for base, exponent in odd if isinstance(base, Derivative) for _ in range(exponent)]
     axes = {base.axes for base, _ in odd if isinstance(base, Derivative)}
-    if len(names) != 2 or len(axes) != 1 or sum(exponent for _, exponent in odd) != 2 or len(next(iter(axes))) != 1:
+    plain = all(isinstance(base, Derivative) and exponent > 0 for base, exponent in odd)
+    if not plain or len(names) != 2 or len(axes) != 1 or len(next(iter(axes))) != 1:
         return term
     others = [power(base, exponent) for base, exponent in factors if (base, exponent) not in odd]
     return multiply(coefficient, Pair(names[0], names[1], next(iter(axes))[0]), *others)
@@ -253,9 +257,30 @@ def moved(node: Node, by: Offset) -> Node:
     def move(leaf: Leaf) -> Node:
         if isinstance(leaf, Tap):
             return Tap(leaf.kind, leaf.index, _plus(leaf.offset, by))
-        return Edge(leaf.kind, leaf.index, leaf.axis, _plus(leaf.offset, by), leaf.span) if isinstance(leaf, Edge) else leaf
+        if isinstance(leaf, (Bend, Edge)):
+            return type(leaf)(leaf.kind, leaf.index, leaf.axis, _plus(leaf.offset, by), leaf.span)
+        return leaf
 
     return transform(node, move)
+
+
+def bent(node: Node) -> Node:
+    """The same tree with opposite fluxes of constant weight, c E(i) - c E(i - span), written as second differences c B(i)."""
+    if not isinstance(node, Sum):
+        return rebuild(node, [bent(child) for child in node.children]) if isinstance(node, Product) else node
+    weights = {term: c for term, c in node.terms if isinstance(term, Edge)}
+    parts: list[Node] = [add(node.constant)]
+    for term, coefficient in node.terms:
+        if not isinstance(term, Edge):
+            parts.append(multiply(coefficient, bent(term)))
+            continue
+        ahead = Edge(term.kind, term.index, term.axis, shifted(term.offset, term.axis, term.span), term.span)
+        behind = Edge(term.kind, term.index, term.axis, shifted(term.offset, term.axis, -term.span), term.span)
+        if weights.get(behind) == -coefficient and weights.get(ahead) != -coefficient:
+            parts.append(multiply(coefficient, Bend(term.kind, term.index, term.axis, term.offset, term.span)))
+        elif not (weights.get(ahead) == -coefficient and weights.get(behind) != -coefficient):
+            parts.append(multiply(coefficient, term))
+    return add(*parts)
 
 
 def _plus(a: Offset, b: Offset) -> Offset:
@@ -286,7 +311,7 @@ def by_flux(node: Node) -> Node:
 
 def is_scalar(node: Node) -> bool:
     """Whether a tree holds no value of a cell, so that it can be computed before the loops."""
-    return not any(isinstance(leaf, (Tap, Edge)) for leaf in leaves(node))
+    return not any(isinstance(leaf, (Tap, Edge, Bend)) for leaf in leaves(node))
 
 
 def radius(nodes: Iterable[Node]) -> int:

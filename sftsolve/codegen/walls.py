@@ -21,6 +21,7 @@ from sftsolve.algebra import (
     Number,
     Product,
     Symbol,
+    TooManyTerms,
     add,
     differentiate,
     expand,
@@ -105,7 +106,7 @@ class _Face:
             if condition.key == "value":
                 continue
             momentum = multiply(self.outward, differentiate(self.density, Derivative(name, (self.axis,))))
-            for term in expand(transform(momentum, self._known), lambda leaf: True):
+            for term in self._monomials(transform(momentum, self._known)):
                 unknown = [leaf for leaf in leaves(term) if self._unknown(leaf, name)]
                 integral = None if unknown else _integrate(term, Symbol(name))
                 if integral is not None:
@@ -113,6 +114,13 @@ class _Face:
                 else:
                     self._leave(term, name)
         return add(*parts)
+
+    def _monomials(self, momentum: Node) -> tuple[Node, ...]:
+        try:
+            return expand(momentum, lambda leaf: True)
+        except TooManyTerms:
+            where, remedy = f"the {self.side} {self.axis} face", 'use {"value": ...} there, or a shorter stiffness'
+            raise ActionError(f"the cost has too many terms for a boundary energy on {where}", remedy=remedy) from None
 
     def _known(self, leaf: Leaf) -> Node:
         """Replace what the conditions tell about a leaf on this face."""

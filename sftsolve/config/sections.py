@@ -105,6 +105,7 @@ class TimeSection(Section):
     rtol: float = Field(1e-6, gt=0, lt=1)
     atol: float | dict[str, float] = 1e-9
     dynamics: Literal["damped", "gradient-flow"] = "damped"
+    allow_ill_posed: bool = False
 
 
 class LogTimes(Section):

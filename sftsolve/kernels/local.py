@@ -10,6 +10,7 @@ import numpy as np
 from sftsolve.codegen import cache
 from sftsolve.codegen.plan import Plan
 from sftsolve.grid import AXES, SIDES, Grid
+from sftsolve.kernels.protocol import Estimate
 from sftsolve.loops import boxes
 from sftsolve.parallel import slabs
 from sftsolve.state import Layout, State
@@ -73,6 +74,15 @@ class LocalForce:
     def symbol(self) -> None:
         """Not diagonalised (the linear split has its own room)."""
         return None
+
+    def bound(self, t: float = 0.0) -> None:
+        """Its Jacobian depends on the state: `System.spectral_radius` finds the radius by power iteration."""
+        return None
+
+    def estimate(self) -> Estimate:
+        """One pass over fields, arrays and forces; the operations are not counted (NaN), memory limits the sweep."""
+        fields, arrays = len(self.plan.names.fields), len(self._arrays)
+        return Estimate(float("nan"), 8.0 * (3 * fields + arrays) * self.grid.size, float(self._arrays.nbytes))
 
     def _sweep(self, name: str, inputs: tuple[np.ndarray, ...], out: np.ndarray, t: float) -> None:
         arguments = (*inputs, self._arrays, self._at(t))

@@ -9,6 +9,7 @@ from numba import njit, prange
 
 from sftsolve.errors import ActionError, GridError
 from sftsolve.grid import Grid
+from sftsolve.kernels.protocol import Estimate
 from sftsolve.loops import boxes
 from sftsolve.parallel import slabs
 from sftsolve.state import Layout, State
@@ -68,6 +69,12 @@ class PointwiseMatrix:
             )
         return BoundMatrix(self, np.array([fields.index(name) for name in self.fields], np.int64), grid, layout)
 
+    def estimate(self, grid: Grid) -> Estimate:
+        """One pass over the upper triangle of M, over b and over the fields."""
+        count = len(self.fields)
+        entries = count * (count + 1) // 2 + count
+        return Estimate(2.0 * count**2 * grid.size, 8.0 * (entries + 3 * count) * grid.size, 8.0 * entries * grid.size)
+
     def __repr__(self) -> str:
         return f"PointwiseMatrix({list(self.fields)}, M{self.matrix.shape}, b{self.vector.shape})"
 
@@ -91,6 +98,9 @@ class BoundMatrix:
         self._sum_boxes = boxes.for_sums(region)
         self._sums = np.zeros(len(self._sum_boxes))
         self._energy = _energy if parts == 1 else _energy_threads
+        self._bound = max(
+            float(sum(np.abs(self._upper[pairs.index((min(a, b), max(a, b)))]) for b in range(count)).max()) for a in range(count)
+        )
 
     def add_force(self, state: State, out: State, t: float) -> None:
         self._apply(state.storage, out.storage, self._upper, self._vector, self._index, self._offset, self._boxes, True)
@@ -104,6 +114,10 @@ class BoundMatrix:
 
     def symbol(self) -> None:
         return None
+
+    def bound(self, t: float = 0.0) -> float:
+        """Largest row sum of |M| in any cell (Gershgorin)."""
+        return self._bound
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})

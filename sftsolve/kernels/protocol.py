@@ -2,16 +2,96 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from sftsolve.errors import ConfigError, GridError
 from sftsolve.grid import Grid
 from sftsolve.state import Layout, State
 
+# What one kernel may take of the machine's memory: a run holds several states beside it.
+SHARE_OF_MEMORY = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a kernel costs on a grid, known before anything is built.
+
+    Attributes
+    ----------
+    flops, bytes : floating-point operations, and bytes between processor and memory, of one force
+    memory : bytes that the bound operator holds, states not counted
+    """
+
+    flops: float
+    bytes: float
+    memory: float
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(self.flops + other.flops, self.bytes + other.bytes, self.memory + other.memory)
+
+    def require(self, what: str, limit: float | None = None, remedy: str | None = None) -> None:
+        """Refuse what would not fit.
+
+        Parameters
+        ----------
+        what : who asks, the subject of the message
+        limit : bytes, `memory_limit` by default
+        remedy : the alternatives
+
+        Raises
+        ------
+        GridError : more memory than the limit
+        """
+        allowed = memory_limit() if limit is None else limit
+        if self.memory > allowed:
+            raise GridError(
+                f"{what} needs more memory than it may take",
+                expected=f"at most {readable(allowed)} (SFTSOLVE_MEMORY sets another limit)",
+                given=readable(self.memory),
+                remedy=remedy,
+            )
+
+
+def memory_limit() -> float:
+    """Bytes that one kernel may hold: ``SFTSOLVE_MEMORY`` if set (a number of bytes), else half of the machine's memory.
+
+    Raises
+    ------
+    ConfigError : the variable is not a positive number
+    """
+    wanted = os.environ.get("SFTSOLVE_MEMORY")
+    if wanted is None:
+        if not hasattr(os, "sysconf"):
+            return np.inf
+        return SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = float(wanted)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise ConfigError("SFTSOLVE_MEMORY is not usable", expected="a positive number of bytes, such as 8e9", given=wanted)
+    return limit
+
+
+def readable(size: float) -> str:
+    """A number of bytes as people write it, e.g. "1.5 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
 
 class Operator(Protocol):
-    """A part of the cost bound to a grid. States come with filled ghosts; nothing of field size is allocated."""
+    """A part of the cost bound to a grid. States come with filled ghosts; nothing of field size is allocated.
+
+    An operator may also offer ``merge(other) -> Operator | None``: one that does the work of both at a lower price, or None.
+    """
 
     def add_force(self, state: State, out: State, t: float) -> None:
         """out.w += -h^-d dC/dw at (state, t)."""
@@ -26,7 +106,11 @@ class Operator(Protocol):
         ...
 
     def symbol(self) -> np.ndarray | None:
-        """Constant-coefficient linear part per mode, None where there is none."""
+        """Constant-coefficient linear part of F per mode, (field, field, *modes); None where there is none."""
+        ...
+
+    def bound(self, t: float = 0.0) -> float | None:
+        """Upper bound of |eigenvalues| of F' at time t for any state; None where it depends on the state."""
         ...
 
 
@@ -41,3 +125,22 @@ class Kernel(Protocol):
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> Operator:
         """The operator on a grid for an action with these fields."""
         ...
+
+    def estimate(self, grid: Grid) -> Estimate:
+        """What one force on this grid costs, and the memory of the operator."""
+        ...
+
+
+def merged(operators: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The same sum in fewer operators where some offer to merge; each stays where its first part stood."""
+    found: list[Operator] = []
+    for operator in operators:
+        for number, earlier in enumerate(found):
+            merge = getattr(earlier, "merge", None)
+            joined = merge(operator) if merge is not None else None
+            if joined is not None:
+                found[number] = joined
+                break
+        else:
+            found.append(operator)
+    return tuple(found)

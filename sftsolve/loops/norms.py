@@ -164,6 +164,6 @@ def _segments(layout: Layout, count: int) -> np.ndarray:
     """
     (nz, ny, nx), (oz, oy, ox), (padded_z, padded_y, row) = layout.shape, layout.offset, layout.padded
     field, z, y, cut = np.ix_(range(count), range(nz), range(ny), range(0, nx, _SEGMENT))
-    start = ((field * padded_z + z + oz) * padded_y + y + oy) * row + cut
+    start = ((field * padded_z + z + oz) * padded_y + y + oy) * row + ox + cut
     stop = start + np.minimum(nx - cut, _SEGMENT)
     return np.stack(np.broadcast_arrays(start, stop, field), axis=-1).reshape(-1, 3).astype(np.uint64)

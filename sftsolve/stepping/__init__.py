@@ -2,7 +2,7 @@
 
 from sftsolve.stepping.control import PIController, Tolerance
 from sftsolve.stepping.failure import too_many, too_short
-from sftsolve.stepping.registry import STEPPERS, Stepper, check_memory, make_stepper, resolve
+from sftsolve.stepping.registry import STEPPERS, Stepper, check_memory, make_stepper, registers, resolve
 from sftsolve.stepping.schedule import Event, UserClock, events, scalar_schedule, snapshot_schedule
 from sftsolve.stepping.stiffness import Pace
 from sftsolve.stepping.watch import Interrupts, ProgressBar
@@ -20,6 +20,7 @@ __all__ = [
     "check_memory",
     "events",
     "make_stepper",
+    "registers",
     "resolve",
     "scalar_schedule",
     "snapshot_schedule",

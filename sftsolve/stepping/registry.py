@@ -106,6 +106,11 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6) -> Stepper:
     return STEPPERS[resolve(method, rtol)](system)
 
 
+def registers(method: str, damped: bool) -> int:
+    """Number of arrays as large as the fields that a method holds beside the state."""
+    return ExplicitRungeKutta.registers(tableau(method), damped)
+
+
 def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool) -> None:
     """Refuse a run that cannot fit into this machine's memory, before any of it is made.
 
@@ -113,8 +118,8 @@ def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool)
     ------
     GridError : the arrays of state and stepper alone are larger
     """
-    arrays = ExplicitRungeKutta.registers(tableau(method), damped) + (2 if damped else 1)
-    needed = arrays * fields * math.prod(Layout.of(grid, 1, dtype).padded) * np.dtype(dtype).itemsize
+    arrays = registers(method, damped) + (2 if damped else 1)
+    needed = Layout.of(grid, 1, dtype).bytes_of(arrays * fields)
     room = _memory()
     if needed > room:
         raise GridError(

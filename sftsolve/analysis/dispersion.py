@@ -1,0 +1,157 @@
+"""The frozen dispersion relation: growth of short waves on the background of a state.
+
+The force is linearised about the state, its coefficients are frozen at one cell after the other, and the symbol
+
+    L_ab(theta) = sum_o L_ab[o] e^{i o theta},      theta = k h,
+
+of the resulting constant stencil is diagonalised: Hermitian part, real eigenvalues lambda. With eps w_tautau + w_tau = lambda w
+a mode grows where lambda > 0. Growth that rises without bound as the grid is refined belongs to the theory, not to the grid: the
+theory is ill-posed there (wrong-sign stiffness, such as that of the truncated toy networks for k > 1/a).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sftsolve.action import Action
+from sftsolve.algebra import Leaf, Node, Symbol, add, differentiate, evaluate, leaves, multiply
+from sftsolve.codegen.plan import Discrete, discretised
+from sftsolve.codegen.stencils import Edge, Offset, Tap, inverse_spacing, shifted
+from sftsolve.codegen.terms import linearise
+from sftsolve.grid import AXES, Grid
+
+_CELLS = 64  # cells at which coefficients are frozen
+_ANGLES = {1: 17, 2: 9, 3: 5}  # wavenumbers per axis from zero to the grid's cutoff, by dimension
+_UNBOUNDED = 2.0  # growth by more than this at half the spacing counts as unbounded; a bounded rate keeps its value
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """Largest eigenvalue of the frozen symbols.
+
+    Attributes
+    ----------
+    growth : largest lambda on the grid, at half and at a quarter of its spacing (per unit of tau; negative: all modes decay)
+    wavenumber : where the first lies, per axis, in units of inverse length
+    decay : most negative lambda on the grid, the stiffness of the local force
+    """
+
+    growth: tuple[float, float, float]
+    wavenumber: tuple[float, ...]
+    decay: float
+
+    @property
+    def well_posed(self) -> bool:
+        """Whether growth stays bounded as the grid is refined, as far as a quarter of its spacing tells."""
+        _, half, quarter = self.growth
+        return quarter <= 1e-9 * abs(self.decay) or quarter <= _UNBOUNDED * max(half, 0.0)
+
+
+def dispersion(action: Action, grid: Grid, w: np.ndarray, order: int = 2, t: float = 0.0) -> Dispersion | None:
+    """Frozen dispersion relation of the local cost about the fields w (field, *shape); None where there is no local cost.
+
+    Raises
+    ------
+    ActionError, GridError : as `discretise`
+    """
+    found = discretised(action, grid, order)
+    if found is None:
+        return None
+    stencil = _stencil(found)
+    background = _Background(found, action, grid, w, t)
+    rates = [_extremes(stencil, background, grid, refinement) for refinement in (1, 2, 4)]
+    top, angles, bottom = rates[0]
+    wavenumber = tuple(float(angle) / h for angle, h in zip(angles, grid.spacing, strict=True))
+    return Dispersion((top, rates[1][0], rates[2][0]), wavenumber, bottom)
+
+
+_Stencil = dict[tuple[int, int, Offset], Node]
+
+
+def _stencil(found: Discrete) -> _Stencil:
+    """Coefficients of the linearised force: (force of, field, offset) -> tree."""
+    parts: dict[tuple[int, int, Offset], list[Node]] = {}
+    for number, force in enumerate(found.variation.force()):
+        direction = linearise(force)
+        for leaf in leaves(direction):
+            if isinstance(leaf, Tap) and leaf.kind == "d":
+                parts.setdefault((number, leaf.index, leaf.offset), []).append(differentiate(direction, leaf))
+            elif isinstance(leaf, Edge) and leaf.kind == "d":
+                coefficient = differentiate(direction, leaf)
+                end = shifted(leaf.offset, leaf.axis, leaf.span)
+                parts.setdefault((number, leaf.index, end), []).append(coefficient)
+                parts.setdefault((number, leaf.index, leaf.offset), []).append(multiply(-1.0, coefficient))
+    return {key: add(*nodes) for key, nodes in parts.items()}
+
+
+class _Background(Mapping[Any, Any]):
+    """Values of the leaves at sample cells: fields and sources frozen there, slopes of the fields as they are."""
+
+    def __init__(self, found: Discrete, action: Action, grid: Grid, w: np.ndarray, t: float):
+        size = grid.size
+        self.cells = np.unique(np.linspace(0, size - 1, min(size, _CELLS)).astype(np.int64))
+        sources = action.sources_at(grid)
+        arrays = [np.broadcast_to(sources.get(name, grid.mesh.get(name)), grid.shape) for name in found.names.arrays]
+        self._fields = [field.ravel()[self.cells] for field in w]
+        self._arrays = [array.ravel()[self.cells] for array in arrays]
+        self._slopes = {
+            (number, axis): np.gradient(field, h, axis=grid.axes.index(axis)).ravel()[self.cells]
+            for number, field in enumerate(w)
+            for axis, h, n in zip(grid.axes, grid.spacing, grid.shape, strict=True)
+            if n > 1
+        }
+        self._scalars = {"t": t, **action.parameters, **found.conditions.data}
+        self._grid = grid
+        self.refinement = 1
+
+    def _spacing(self, axis: str) -> float:
+        return self._grid.spacing[self._grid.axes.index(axis)] / self.refinement
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, Tap):
+            return self._fields[key.index] if key.kind == "w" else self._arrays[key.index]
+        if isinstance(key, Edge):
+            return self._slopes.get((key.index, key.axis), 0.0) * self._spacing(key.axis) * key.span
+        name = key.name if isinstance(key, Symbol) else key
+        for axis in self._grid.axes:
+            if name == inverse_spacing(axis).name:
+                return 1.0 / self._spacing(axis)
+        return self._scalars[name]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, (Leaf, str))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._scalars)
+
+    def __len__(self) -> int:
+        return len(self._scalars)
+
+
+def _extremes(stencil: _Stencil, background: _Background, grid: Grid, refinement: int) -> tuple[float, tuple[float, ...], float]:
+    """(largest eigenvalue, its angles per axis, smallest) over sample cells and wavenumbers at a refined spacing."""
+    background.refinement = refinement
+    count = 1 + max(max(a, b) for a, b, _ in stencil)
+    with np.errstate(all="ignore"):
+        rows = [np.broadcast_to(evaluate(node, background), background.cells.shape) for node in stencil.values()]
+    table = np.unique(np.nan_to_num(np.stack(rows)), axis=1)  # cells with the same coefficients count once
+    values, cells = dict(zip(stencil, table, strict=True)), table.shape[1]
+    half = np.linspace(0.0, np.pi, _ANGLES[grid.dimension])
+    axes = [half if number == 0 else np.concatenate([-half[:0:-1], half]) for number in range(grid.dimension)]
+    top, bottom, where = -np.inf, np.inf, (0.0,) * grid.dimension
+    for angles in itertools.product(*axes):
+        theta = dict(zip(grid.axes, angles, strict=True))
+        symbol = np.zeros((cells, count, count), complex)
+        for (a, b, offset), coefficient in values.items():
+            phase = sum(o * theta.get(axis, 0.0) for axis, o in zip(AXES, offset, strict=True))
+            symbol[:, a, b] += coefficient * np.exp(1j * phase)
+        eigenvalues = np.linalg.eigvalsh(0.5 * (symbol + symbol.conj().transpose(0, 2, 1)))
+        if eigenvalues.max() > top:
+            top, where = float(eigenvalues.max()), angles
+        bottom = min(bottom, float(eigenvalues.min()))
+    return top, where, bottom
