@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from sftsolve.errors import SftError
     from sftsolve.friction import Friction
     from sftsolve.grid import Grid
+    from sftsolve.kernels.dense import Dense
+    from sftsolve.kernels.inspect import Kernel
+    from sftsolve.kernels.low_rank import LowRank
     from sftsolve.kernels.pointwise import PointwiseMatrix
+    from sftsolve.kernels.separable import Separable
+    from sftsolve.kernels.sparse import Sparse
     from sftsolve.output import Result
     from sftsolve.output import open_result as open
-    from sftsolve.simulate import simulate, solve
+    from sftsolve.simulation import simulate, solve
     from sftsolve.state import State
     from sftsolve.system import System, discretise
 
@@ -31,28 +36,38 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Action": "action",
+    "Dense": "kernels.dense",
     "Friction": "friction",
     "Grid": "grid",
+    "Kernel": "kernels.inspect",
+    "LowRank": "kernels.low_rank",
     "PointwiseMatrix": "kernels.pointwise",
     "Result": "output",
+    "Separable": "kernels.separable",
     "SftError": "errors",
+    "Sparse": "kernels.sparse",
     "State": "state",
     "System": "system",
     "check": "analysis",
     "discretise": "system",
     "open": "output",
-    "simulate": "simulate",
-    "solve": "simulate",
+    "simulate": "simulation",
+    "solve": "simulation",
 }
 _RENAMED = {"open": "open_result"}
 
 __all__ = [
     "Action",
+    "Dense",
     "Friction",
     "Grid",
+    "Kernel",
+    "LowRank",
     "PointwiseMatrix",
     "Result",
+    "Separable",
     "SftError",
+    "Sparse",
     "State",
     "System",
     "check",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -40,9 +41,21 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback o
 RunFile = Annotated[Path, typer.Argument(metavar="RUN", help="A result file (HDF5).", show_default=False)]
 
 
+class _CurrentStderr(logging.StreamHandler):
+    """Writes to what `sys.stderr` is at the time, which a progress bar replaces so that messages appear above it."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        pass
+
+
 def main() -> None:
     """Entry point of the `sftsolve` command."""
-    handler = logging.StreamHandler()
+    handler = _CurrentStderr()
     handler.setFormatter(logging.Formatter("sftsolve: %(message)s"))
     logging.getLogger("sftsolve").addHandler(handler)
     app()

@@ -52,7 +52,12 @@ class ActionError(SftError):
 
 
 class StepError(SftError):
-    """The time stepper cannot go on: not finite, or the smallest step was rejected."""
+    """The time stepper cannot go on: not finite, or the smallest step was rejected.
+
+    The attribute `result` holds what was saved of the run, None where nothing was.
+    """
+
+    result: object = None
 
 
 class FileError(SftError):

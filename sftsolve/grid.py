@@ -155,9 +155,7 @@ def _integers(shape: object) -> tuple[int, ...]:
 
 
 def _numbers(values: object, count: int, what: str) -> tuple[float, ...]:
-    entries = _entries(values)
-    if len(entries) == 1:
-        entries *= count
+    entries = [values] * count if is_number(values) else _entries(values)
     real = [value for value in entries if is_number(value)]
     if len(real) != len(entries) or len(real) != count:
         raise GridError(f"the grid's {what} needs one finite number per axis", expected=f"{count} numbers", given=repr(values))

@@ -10,7 +10,7 @@ import pytest
 
 import sftsolve as sft
 from sftsolve.analysis import dispersion
-from sftsolve.simulate import make_stepper
+from sftsolve.simulation import make_stepper
 
 FRICTION = sft.Friction(gamma=1.0)
 

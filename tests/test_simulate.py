@@ -21,7 +21,7 @@ from scipy.integrate import solve_ivp
 import sftsolve as sft
 from sftsolve.errors import ConfigError, FileError, GridError, StepError
 from sftsolve.output import HDF5Writer
-from sftsolve.simulate import simulate, solve
+from sftsolve.simulation import simulate, solve
 from sftsolve.stepping import STEPPERS, ProgressBar, Tolerance, make_stepper
 
 METHODS = tuple(STEPPERS)
@@ -514,7 +514,7 @@ ACTION = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=1.0
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_made(given, named, tmp_path, monkeypatch):
-    monkeypatch.setattr("sftsolve.simulate.discretise", lambda *_, **__: pytest.fail("discretised"))
+    monkeypatch.setattr("sftsolve.simulation.discretise", lambda *_, **__: pytest.fail("discretised"))
     with pytest.raises(ConfigError, match=named):
         solve(ACTION, GRID, {"w": 1.0}, **({"end": 1.0, "output": tmp_path / "run.h5"} | QUIET | given))
     assert os.listdir(tmp_path) == []

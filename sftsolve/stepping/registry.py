@@ -9,8 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-
 from sftsolve.errors import ConfigError, GridError, nearest
 from sftsolve.grid import Grid
 from sftsolve.state import Layout, State

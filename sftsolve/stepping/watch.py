@@ -64,12 +64,13 @@ class ProgressBar:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn("{task.percentage:5.1f}%"),
-                TextColumn("{task.fields[steps]} steps, {task.fields[rate]:.0f} steps/s, left"),
-                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[steps]} steps, {task.fields[rate]} steps/s, left"),
+                TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=console, auto_refresh=False, transient=False)
-            self._task = self._bar.add_task(title, total=1.0, steps=0, rate=0.0)
-        self._started = self._shown = time.perf_counter()
+            self._task = self._bar.add_task(title, total=1.0, steps=0, rate="-")
+        self._shown = time.perf_counter()
+        self._steps = 0
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -82,9 +83,13 @@ class ProgressBar:
 
     def show(self, fraction: float, steps: int, last: bool = False) -> None:
         """Tell where the run is; drawn about ten times a second, and where it is the `last` word."""
-        now = time.perf_counter()
-        if self._bar is None or (now - self._shown < _REFRESH and not last):
+        if self._bar is None:
             return
-        self._shown = now
-        rate = steps / max(now - self._started, 1e-9)
-        self._bar.update(self._task, completed=fraction, steps=steps, rate=rate, refresh=True)
+        now = time.perf_counter()
+        if now - self._shown < _REFRESH and not last:
+            return
+        # The rate of late: the first steps load code.
+        rate = (steps - self._steps) / max(now - self._shown, 1e-9)
+        self._shown, self._steps = now, steps
+        shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+        self._bar.update(self._task, completed=fraction, steps=steps, rate=shown, refresh=True)

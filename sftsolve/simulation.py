@@ -348,7 +348,7 @@ class _Run:
             result = self.recorder.writer.finish(self._stats(), "failed", f"{error.message}: {error.given}")
             if result.path is not None:
                 error = explain(f"; the last good state is saved in {result.path}")
-        error.result = result  # type: ignore[attr-defined]
+        error.result = result
         raise error
 
     def _stats(self) -> Stats:
