@@ -96,7 +96,8 @@ class _Background(Mapping[Any, Any]):
         size = grid.size
         self.cells = np.unique(np.linspace(0, size - 1, min(size, _CELLS)).astype(np.int64))
         sources = action.sources_at(grid)
-        arrays = [np.broadcast_to(sources.get(name, grid.mesh.get(name)), grid.shape) for name in found.names.arrays]
+        known = grid.mesh | sources
+        arrays = [np.broadcast_to(known[name], grid.shape) for name in found.names.arrays]
         self._fields = [field.ravel()[self.cells] for field in w]
         self._arrays = [array.ravel()[self.cells] for array in arrays]
         self._slopes = {

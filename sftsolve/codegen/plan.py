@@ -96,15 +96,8 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> P
     ------
     ActionError : see `discretised`
     """
-    key = (
-        action.cost,
-        action.fields,
-        *map(tuple, (action.parameters, action.sources)),
-        grid.axes,
-        str(grid.boundary),
-        order,
-        real,
-    )
+    given = tuple(action.parameters), tuple(action.sources)
+    key = (action.cost, action.fields, given, grid.axes, str(grid.boundary), order, real)
     if key not in _PLANS:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
