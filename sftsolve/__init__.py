@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from sftsolve.errors import SftError
     from sftsolve.friction import Friction
     from sftsolve.grid import Grid
+    from sftsolve.kernels.convolution import Convolution
     from sftsolve.kernels.dense import Dense
+    from sftsolve.kernels.fractional import Fractional
     from sftsolve.kernels.inspect import Kernel
     from sftsolve.kernels.low_rank import LowRank
+    from sftsolve.kernels.modulated import Modulated
     from sftsolve.kernels.pointwise import PointwiseMatrix
     from sftsolve.kernels.separable import Separable
+    from sftsolve.kernels.shift import Shift
     from sftsolve.kernels.sparse import Sparse
     from sftsolve.output import Result
     from sftsolve.output import open_result as open
@@ -36,15 +40,19 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Action": "action",
+    "Convolution": "kernels.convolution",
     "Dense": "kernels.dense",
+    "Fractional": "kernels.fractional",
     "Friction": "friction",
     "Grid": "grid",
     "Kernel": "kernels.inspect",
     "LowRank": "kernels.low_rank",
+    "Modulated": "kernels.modulated",
     "PointwiseMatrix": "kernels.pointwise",
     "Result": "output",
     "Separable": "kernels.separable",
     "SftError": "errors",
+    "Shift": "kernels.shift",
     "Sparse": "kernels.sparse",
     "State": "state",
     "System": "system",
@@ -58,15 +66,19 @@ _RENAMED = {"open": "open_result"}
 
 __all__ = [
     "Action",
+    "Convolution",
     "Dense",
+    "Fractional",
     "Friction",
     "Grid",
     "Kernel",
     "LowRank",
+    "Modulated",
     "PointwiseMatrix",
     "Result",
     "Separable",
     "SftError",
+    "Shift",
     "Sparse",
     "State",
     "System",

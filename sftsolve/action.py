@@ -41,7 +41,7 @@ class Action:
 
     Raises
     ------
-    ActionError : names that clash or are not identifiers, parameters that are not finite
+    ActionError : names that clash or are not identifiers, parameters that are not finite, kernels that are none
     ExpressionError : a cost outside the language
     """
 
@@ -67,6 +67,11 @@ class Action:
             raise ActionError(
                 "friction is not understood", expected="sft.Friction(gamma=...), (eta=...) or (hubble=...)", given=friction
             )
+        for kernel in self.kernels:
+            if not hasattr(kernel, "bind"):
+                raise ActionError(
+                    "a kernel is not understood", expected="kernels such as sft.PointwiseMatrix(...)", given=repr(kernel)
+                )
         _check_names(self.fields, self.parameters, self.sources)
         self.density(AXES)
 

@@ -1,4 +1,4 @@
-"""The functions of the expression language, those of Python's `math` that act on real numbers: one row each."""
+"""The functions of the expression language, one row each: the elementary ones of Python's `math`, erf, gamma, abs and sign."""
 
 from __future__ import annotations
 

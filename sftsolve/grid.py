@@ -166,7 +166,8 @@ _Face = Condition | dict[str, Condition]
 
 
 def _face(spec: object, where: str) -> _Face:
-    if isinstance(spec, Mapping) and spec and not is_condition(spec):
+    by_field = isinstance(spec, Mapping) and any(isinstance(entry, Mapping) or is_condition(entry) for entry in spec.values())
+    if isinstance(spec, Mapping) and by_field and not is_condition(spec):
         return {str(field): make_condition(entry, f"{where}, field {field!r}") for field, entry in spec.items()}
     return make_condition(spec, where)
 

@@ -100,13 +100,13 @@ class System:
         GridError : a field without value, of another shape or not finite
         """
         values = field_values(self.action, self.grid, initial, "initial value")
-        speeds = field_values(self.action, self.grid, velocity or {}, "velocity")
+        speeds = field_values(self.action, self.grid, {} if velocity is None else velocity, "velocity")
         missing = [name for name in self.fields if name not in initial]
         if missing:
             raise GridError(
                 "every field needs an initial value", expected=", ".join(self.fields), given=f"none for {', '.join(missing)}"
             )
-        if velocity and self.dynamics == "gradient-flow":
+        if speeds and self.dynamics == "gradient-flow":
             raise ConfigError("a gradient flow has no velocity", given="velocity", remedy='drop it, or take dynamics="damped"')
         count = len(self.fields)
         momentum = None if self.dynamics == "gradient-flow" else self.layout.zeros(count)
@@ -225,8 +225,11 @@ def field_values(action: Action, grid: Grid, given: Mapping[str, Any], what: str
 
     Raises
     ------
-    GridError : an unknown field, a value of another shape or not finite
+    GridError : not a mapping, an unknown field, a value of another shape or not finite
     """
+    if not isinstance(given, Mapping):
+        form = f'a mapping from field names to values, such as {{"{action.fields[0]}": 0.0}}'
+        raise GridError(f"the {what} is not understood", expected=form, given=repr(given)[:80])
     values = {}
     for name, value in given.items():
         if name not in action.fields:

@@ -115,6 +115,20 @@ def test_kernels_need_known_fields():
         sft.discretise(action, GRID)
 
 
+def test_kernels_are_kernels():
+    with pytest.raises(ActionError, match="a kernel is not understood"):
+        sft.Action(["w"], kernels=[3])
+
+
+@pytest.mark.parametrize("initial", [None, 1.0, np.ones((1, 4))])
+def test_initial_values_go_by_field(initial):
+    system = sft.discretise(sft.Action(["w"], "w**2", friction=sft.Friction(gamma=1)), GRID)
+    with pytest.raises(GridError, match='such as {"w": 0.0}'):
+        system.state(initial)
+    with pytest.raises(GridError, match="the velocity is not understood"):
+        system.state({"w": 0.0}, np.ones((1, 4)))
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -98,3 +98,13 @@ def test_no_local_cost_is_no_dispersion():
     assert report.dispersion is None
     assert report.well_posed
     assert "kernels" in str(report)
+
+
+@pytest.mark.parametrize("cost", ["1", "J*w", "d(w, x)"])
+def test_a_force_that_no_field_enters_disperses_nothing(cost):
+    grid = sft.Grid((8,), (1.0,))
+    action = theory(cost, sources={"J": "x"})
+    assert sft.check(action, grid).dispersion is None
+    result = sft.solve(action, grid, {"w": 0.0}, end=1.0, dynamics="gradient-flow", progress=False)
+    expected = -grid.coordinates[0] if cost == "J*w" else np.zeros(8)
+    assert np.allclose(result.w[-1, 0], expected, atol=1e-9)

@@ -6,7 +6,18 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from double_sums import FIELDS, GRIDS, PAIRS, DoubleSum, assert_equals_double_sum, assert_gradient, points, random_fields, system
+from double_sums import (
+    FIELDS,
+    GRIDS,
+    PAIRS,
+    DoubleSum,
+    assert_equals_double_sum,
+    assert_gradient,
+    assert_single_precision,
+    points,
+    random_fields,
+    system,
+)
 
 import sftsolve as sft
 from sftsolve.errors import ActionError, ExpressionError, GridError
@@ -56,8 +67,11 @@ def test_about_a_reference(stored):
 def test_any_number_of_cells(cells):
     """One row, rows that are left over from fours, several blocks of rows, several tiles of columns."""
     grid = sft.Grid((cells,), (1.0,))
-    assert_equals_double_sum(sft.Dense("a", "b", "cos(9*x*x2) + x"), DoubleSum(
-        np.cos(9 * np.outer(*[points(grid)["x"]] * 2)) + points(grid)["x"][:, None], "a", "b", grid), grid)
+    assert_equals_double_sum(
+        sft.Dense("a", "b", "cos(9*x*x2) + x"),
+        DoubleSum(np.cos(9 * np.outer(*[points(grid)["x"]] * 2)) + points(grid)["x"][:, None], "a", "b", grid),
+        grid,
+    )
     matrix = random_matrix(grid)
     assert_equals_double_sum(sft.Dense("a", "a", matrix), DoubleSum(matrix, "a", "a", grid), grid)
 
@@ -86,7 +100,7 @@ def test_bits_do_not_depend_on_threads(monkeypatch, stored):
 def test_allocates_nothing(stored):
     grid = sft.Grid((40, 50), (1.0, 1.0))
     whole = system(sft.Dense("a", "b", random_matrix(grid) if stored else "x*y2"), grid)
-    state = whole.state({name: 1.0 for name in FIELDS})
+    state = whole.state(dict.fromkeys(FIELDS, 1.0))
     out = state.like()
     operator = whole.kernels[0]
     calls = [lambda: operator.add_force(state, out, 0.0), lambda: operator.add_jvp(state, state, out, 0.0)]
@@ -144,6 +158,11 @@ def test_more_memory_than_allowed_is_refused(monkeypatch):
     with pytest.raises(GridError, match="SFTSOLVE_MEMORY"):
         system(sft.Dense("a", "a", matrix), grid)
     assert system(sft.Dense("a", "a", matrix, memory=1e9), grid)
+
+
+@pytest.mark.parametrize("kernel", [np.arange(529.0).reshape(23, 23), "exp(x*x2)"], ids=["array", "expression"])
+def test_states_in_single_precision(kernel):
+    assert_single_precision(sft.Dense("a", "b", kernel, about={"a": "x"}), GRIDS["1D, circle"])
 
 
 BAD = {

@@ -136,7 +136,7 @@ def test_impossible_origin():
         ({"x": {"lower": "periodic", "upper": VALUE}}, "condition of the lower x face is not understood"),
         ({"x": {}}, "is not understood"),
         ({"x": []}, "is not understood"),
-        ({"x": {"valu": 1.0}}, "is not understood"),
+        ({"x": {"valu": 1.0}}, "did you mean value?"),
         ({"x": {"w": {"valu": 1.0}}}, "did you mean value?"),
         ({"value": 1.0, "derivative": 1.0}, "is not understood"),
         ({"value": "0"}, "finite number"),

@@ -5,7 +5,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from double_sums import FIELDS, GRIDS, DoubleSum, assert_equals_double_sum, assert_gradient, random_fields, system
+from double_sums import (
+    FIELDS,
+    GRIDS,
+    DoubleSum,
+    assert_equals_double_sum,
+    assert_gradient,
+    assert_single_precision,
+    random_fields,
+    system,
+)
 
 import sftsolve as sft
 from sftsolve.errors import ActionError, ExpressionError, GridError
@@ -105,7 +114,7 @@ def test_bits_do_not_depend_on_threads(monkeypatch):
 def test_allocates_nothing():
     grid = sft.Grid((64, 64), (1.0, 1.0))
     whole = system(sft.Separable("a", functions(grid), "s**4"), grid)
-    state = whole.state({name: 1.0 for name in FIELDS})
+    state = whole.state(dict.fromkeys(FIELDS, 1.0))
     out = state.like()
     operator = whole.kernels[0]
     calls = [lambda: operator.add_force(state, out, 0.0), lambda: operator.add_jvp(state, state, out, 0.0)]
@@ -116,6 +125,11 @@ def test_allocates_nothing():
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4096, "nothing of the size of a field (32768 bytes)"
+
+
+def test_states_in_single_precision():
+    grid = GRIDS["2D, walls and a circle"]
+    assert_single_precision(sft.Separable("a", functions(grid), "s**4", about="x"), grid)
 
 
 BAD = {

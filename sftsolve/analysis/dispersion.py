@@ -1,6 +1,7 @@
 """The frozen dispersion relation: growth of short waves on the background of a state.
 
-The force is linearised about the state, its coefficients are frozen at one cell after the other, and the symbol
+The force is linearised about the state, its coefficients are frozen at up to 64 cells, evenly spread, one after the other, and
+the symbol
 
     L_ab(theta) = sum_o L_ab[o] e^{i o theta},      theta = k h,
 
@@ -53,7 +54,7 @@ class Dispersion:
 
 
 def dispersion(action: Action, grid: Grid, w: np.ndarray, order: int = 2, t: float = 0.0) -> Dispersion | None:
-    """Frozen dispersion relation of the local cost about the fields w (field, *shape); None where there is no local cost.
+    """Frozen dispersion relation of the local cost about the fields w (field, *shape); None where its force holds no field.
 
     Raises
     ------
@@ -63,6 +64,8 @@ def dispersion(action: Action, grid: Grid, w: np.ndarray, order: int = 2, t: flo
     if found is None:
         return None
     stencil = _stencil(found)
+    if not stencil:
+        return None
     background = _Background(found, action, grid, w, t)
     rates = [_extremes(stencil, background, grid, refinement) for refinement in (1, 2, 4)]
     top, angles, bottom = rates[0]

@@ -18,7 +18,10 @@ from sftsolve.state import Layout
 from sftsolve.stepping import registers, resolve
 from sftsolve.system import field_values
 
-REMEDIES = "the exact lattice, the outputs expanded and then squared, or a cutoff (low-pass) below the growing wavenumbers"
+REMEDIES = (
+    "look at the signs of the terms with derivatives; where a network was truncated take its exact lattice, its outputs "
+    "expanded and then squared, or a cutoff (low-pass) below the growing wavenumbers"
+)
 _RUNTIME = 180e6  # bytes of Python, NumPy, Numba and compiled code
 
 
@@ -31,7 +34,7 @@ class Report:
     memory : bytes at the peak of a run, by part, and their "total"
     bytes_per_force : traffic of one evaluation of the local force, each array counted once
     method : the method that was counted
-    dispersion : of the local cost about the initial state, None where there is no local cost
+    dispersion : of the local cost about the initial state, None where its force holds no field
     notes : natural boundary conditions that replace the ones asked for, and what was not examined
     """
 
@@ -43,7 +46,7 @@ class Report:
 
     @property
     def well_posed(self) -> bool:
-        """Whether growth of short waves is bounded (True where there is no local cost)."""
+        """Whether growth of short waves is bounded (True where the local force holds no field)."""
         return self.dispersion is None or self.dispersion.well_posed
 
     def __str__(self) -> str:
@@ -103,7 +106,9 @@ def check(
         "program": _RUNTIME,
     }
     memory["total"] = sum(memory.values())
-    values = {name: np.zeros(grid.shape) for name in action.fields} | field_values(action, grid, initial or {})
+    values = {name: np.zeros(grid.shape) for name in action.fields} | field_values(
+        action, grid, {} if initial is None else initial
+    )
     w = np.stack([values[name] for name in action.fields])
     notes = found.notes if found else ()
     if action.kernels:

@@ -19,6 +19,7 @@ _WORDS = {
     "int_type": "a whole number",
     "list_type": "a list [...]",
     "model_type": "a table { key = value, ... }",
+    "string_too_short": "text that is not empty",
     "string_type": 'text in quotes, "..."',
 }
 

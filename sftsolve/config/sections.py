@@ -9,13 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from sftsolve.action import Action
+from sftsolve.config.kernels import KernelSection
 from sftsolve.config.section import Location, Section, refusal
 from sftsolve.config.values import Value
 from sftsolve.errors import FileError
 from sftsolve.friction import Friction
 from sftsolve.grid import Grid
-from sftsolve.kernels.pointwise import PointwiseMatrix
-from sftsolve.sources import read_dataset
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -31,29 +30,6 @@ class GridSection(Section):
 
     def build(self) -> Grid:
         return Grid(shape=self.shape, length=self.length, origin=self.origin, boundary=self.boundary)
-
-
-class PointwiseMatrixSection(Section):
-    """[[action.kernels]] kind = "pointwise-matrix": datasets M (field, field, *grid) and b (field, *grid) of an HDF5 file."""
-
-    kind: Literal["pointwise-matrix"]
-    fields: list[str] = Field(description="the names of the fields that the matrix joins")
-    file: Location = Field(description="an HDF5 file")
-    matrix: str = Field(description="the name of the dataset M")
-    drive: str = Field(description="the name of the dataset b")
-
-    def build(self) -> PointwiseMatrix:
-        path = Path(self.file)
-        return PointwiseMatrix(self.fields, read_dataset(path, self.matrix), read_dataset(path, self.drive))
-
-
-def _check_kind(given: object) -> object:
-    if isinstance(given, Mapping) and given.get("kind") != "pointwise-matrix":
-        raise refusal("the kind of this kernel is not known", expected='kind = "pointwise-matrix"')
-    return given
-
-
-KernelSection = Annotated[PointwiseMatrixSection, BeforeValidator(_check_kind)]
 
 
 def _as_text(given: object) -> object:
@@ -76,7 +52,7 @@ class ActionSection(Section):
             cost=self.cost,
             parameters=self.parameters,
             sources={name: value.on(grid) for name, value in self.sources.items()},
-            kernels=[kernel.build() for kernel in self.kernels],
+            kernels=[kernel.build(grid) for kernel in self.kernels],
             friction=friction,
         )
 

@@ -113,7 +113,8 @@ class Logarithmic:
     def times(self, start: float, end: float) -> np.ndarray:
         if not 0 < self.low < self.high < math.inf or not 2 <= self.count <= _LARGEST_COUNT:
             expected = '{"log": [low, high], "count": n} with 0 < low < high and n >= 2'
-            raise ConfigError("save_at is out of range", expected=expected, given=repr(self))
+            given = f'{{"log": [{self.low:g}, {self.high:g}], "count": {self.count}}}'
+            raise ConfigError("save_at is out of range", expected=expected, given=given)
         times = np.geomspace(self.low, self.high, self.count)
         times[-1] = self.high
         _check_within(times, start, end)

@@ -1,0 +1,209 @@
+"""Convolutions beside SciPy's bare transforms, SciPy's convolutions, the machine's triad and its peak, each pair in one run.
+
+Calls that are compared take turns, and the figures are ratios of medians. Nothing is asserted about time.
+"""
+
+from __future__ import annotations
+
+import statistics
+from functools import reduce
+
+import numpy as np
+import pytest
+from conftest import seconds
+from numba import njit, prange
+from scipy import fft, signal
+
+import sftsolve as sft
+from sftsolve.kernels.crossover import quickest
+from sftsolve.kernels.engines import Side, Space, make_engine
+from sftsolve.kernels.stencil import Stencil
+from sftsolve.parallel import thread_count
+from sftsolve.state import Layout
+
+
+def in_turns(calls, rounds):
+    """Median seconds of each call, by name, in rounds of one call each."""
+    for call in calls.values():
+        call()
+    taken = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            taken[name].append(seconds(call))
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def force(kernel, grid, fields=("a",)):
+    """One force of a kernel alone, and its state."""
+    system = sft.discretise(sft.Action(fields, kernels=[kernel]), grid, dynamics="gradient-flow")
+    rng = np.random.default_rng(1)
+    state = system.state({name: rng.standard_normal(grid.shape) for name in fields})
+    out = state.like()
+    return (lambda: system.kernels[0].add_force(state, out, 0.0)), state
+
+
+def finish(benchmark, report, name, figures, call):
+    benchmark.extra_info.update(figures)
+    report(name, figures)
+    benchmark.pedantic(call, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2048, 2048), (256, 256, 256), (512, 512), (64, 64, 64)], ids=["2048^2", "256^3", "512^2", "64^3"]
+)
+def test_fft_beside_bare_transforms(benchmark, report, shape):
+    grid = sft.Grid(shape, [1.0] * len(shape))
+    call, state = force(sft.Convolution("a", "a", "exp(-r**2/s)", {"s": 2e-3}, method="fft"), grid)
+    w, threads = state.w[0].copy(), thread_count()
+
+    def bare():
+        fft.irfftn(fft.rfftn(w, workers=threads), s=shape, workers=threads, overwrite_x=True)
+
+    times = in_turns({"force": call, "bare": bare}, 15)
+    figures = {"ratio": times["force"] / times["bare"], **times}
+    finish(benchmark, report, f"FFT force, {'x'.join(map(str, shape))}, of bare rfftn + irfftn", figures, call)
+
+
+def test_two_convolutions_share_a_transform(benchmark, report):
+    grid = sft.Grid((1024, 1024), (1.0, 1.0))
+    one = sft.Convolution("a", "a", "exp(-r**2/s)", {"s": 2e-3}, method="fft")
+    two = sft.Convolution("a", "a", "exp(-r**2/s)", {"s": 1e-3}, amplitude="cos(t)", method="fft")
+    alone, _ = force(one, grid)
+    system = sft.discretise(sft.Action(["a"], kernels=[one, two]), grid, dynamics="gradient-flow")
+    state = system.state({"a": "sin(6*x)"})
+    out = state.like()
+
+    def call():
+        for operator in system.kernels:
+            operator.add_force(state, out, 0.0)
+
+    times = in_turns({"both": call, "one": alone}, 15)
+    finish(
+        benchmark, report, "two FFT kernels of a field, 1024^2, of one", {"ratio": times["both"] / times["one"], **times}, call
+    )
+
+
+@njit(parallel=True, fastmath=True)
+def _peak(values, x, y, rounds):
+    for part in prange(values.shape[0]):
+        row = values[part]
+        for _ in range(rounds):
+            for k in range(row.size):
+                v = row[k]
+                for _ in range(16):
+                    v = v * x + y
+                    v = v * x + y
+                    v = v * x + y
+                    v = v * x + y
+                row[k] = v
+
+
+def peak_call():
+    """(call, flops): multiply-adds on numbers that stay in registers, by every thread."""
+    values = np.ones((thread_count(), 256))
+    return (lambda: _peak(values, 0.999, 0.001, 2000)), values.size * 64 * 2 * 2000
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(2048, 2048), (256, 256, 256)], ids=["2048^2", "256^3"])
+def test_short_support(benchmark, machine, report, shape, radius):
+    if len(shape) == 3 and radius > 2:
+        pytest.skip("a transform is quicker")
+    stencil = np.random.default_rng(0).standard_normal((2 * radius + 1,) * len(shape))
+    grid = sft.Grid(shape, [1.0] * len(shape))
+    call, _ = force(sft.Convolution("a", "b", stencil, method="direct"), grid, ("a", "b"))
+    peak, flops = peak_call()
+    times = in_turns({"force": call, "peak": peak, "triad": machine.triad}, 15)
+    own = 2 * 2 * stencil.size * grid.size  # two fields
+    figures = {
+        "of_peak": own / times["force"] / (flops / times["peak"]),
+        "of_triad": 2 * 24 * grid.size / times["force"] * times["triad"] / (24 * 256**3),
+        "GFlops": own / times["force"] / 1e9,
+        "seconds": times["force"],
+    }
+    finish(benchmark, report, f"direct, radius {radius}, {'x'.join(map(str, shape))}", figures, call)
+
+
+SCIPY = {
+    "2^20, 9 taps": ((1 << 20,), 4),
+    "2^20, 129 taps": ((1 << 20,), 64),
+    "2^20, 4001 taps": ((1 << 20,), 2000),
+    "2048^2, 7x7": ((2048, 2048), 3),
+    "2048^2, 65x65": ((2048, 2048), 32),
+    "512^2, 3x3": ((512, 512), 1),
+    "512^2, 33x33": ((512, 512), 16),
+    "512^2, 301x301": ((512, 512), 150),
+    "128^3, 3^3": ((128, 128, 128), 1),
+    "128^3, 17^3": ((128, 128, 128), 8),
+    "96^3, 95^3": ((96, 96, 96), 47),
+}
+
+
+@pytest.mark.parametrize("shape, radius", SCIPY.values(), ids=SCIPY)
+def test_beside_scipy(benchmark, report, request, shape, radius):
+    """Zero walls, where SciPy computes the same; a stencil that does not factor."""
+    rng = np.random.default_rng(0)
+    stencil = rng.standard_normal((2 * radius + 1,) * len(shape))
+    grid = sft.Grid(shape, [1.0] * len(shape), boundary={"derivative": 0.0})
+    # On one field both forces are one convolution, with the even part of the stencil.
+    call, state = force(sft.Convolution("a", "a", stencil), grid)
+    w, even = state.w[0].copy(), stencil + np.flip(stencil)
+
+    def set_workers(convolve):
+        def run():
+            with fft.set_workers(thread_count()):
+                return convolve(w, even, mode="same")
+
+        return run
+
+    peers = {name: set_workers(getattr(signal, name)) for name in ("fftconvolve", "oaconvolve")}
+    expected = -grid.cell_volume * peers["fftconvolve"]()
+    np.testing.assert_allclose(applied(grid, stencil, w), expected, atol=1e-11 * np.abs(expected).max())
+    times = in_turns({"force": call, **peers}, 5)
+    figures = {f"of_{name}": times["force"] / times[name] for name in peers} | {"seconds": times["force"]}
+    finish(benchmark, report, f"force, {request.node.callspec.id}, beside SciPy", figures, call)
+
+
+def applied(grid, stencil, w):
+    system = sft.discretise(sft.Action(["a"], kernels=[sft.Convolution("a", "a", stencil)]), grid, dynamics="gradient-flow")
+    return system.force(w[None])[0]
+
+
+CHOICES = {
+    "2^16": ((1 << 16,), (2, 16, 64, 256, 1024)),
+    "2^20": ((1 << 20,), (2, 16, 64, 256)),
+    "128^2": ((128, 128), (1, 2, 4, 8, 16, 32)),
+    "512^2": ((512, 512), (1, 2, 4, 6, 8, 16, 32)),
+    "2048^2": ((2048, 2048), (1, 3, 5, 8, 16, 32)),
+    "32^3": ((32, 32, 32), (1, 2, 3, 5)),
+    "96^3": ((96, 96, 96), (1, 2, 3, 5)),
+    "192^3": ((192, 192, 192), (1, 2, 3, 5)),
+}
+
+
+@pytest.mark.parametrize("factors", [False, True], ids=["general", "product"])
+@pytest.mark.parametrize("shape, radii", CHOICES.values(), ids=CHOICES)
+def test_the_choice_beside_the_best(benchmark, report, request, shape, radii, factors):
+    """Time of the method that "auto" takes, of the best one's: the worst over the radii."""
+    layout = Layout.of(sft.Grid(shape, [1.0] * len(shape)), 0)
+    space = Space(layout, (0, 0, 0))
+    fields, none = layout.zeros(2), (space.none(4), space.none(3))
+    source, target = Side(fields[:1], 0, *none), Side(fields[1:], 0, *none)
+    layout.interior(fields)[...] = 1.0
+    worst, call = {"ratio": 0.0}, None
+    for radius in radii:
+        rng = np.random.default_rng(0)
+        values = reduce(np.multiply.outer, rng.random((len(shape), 2 * radius + 1)) + 0.5)
+        stencil = Stencil(values if factors else values + rng.random(values.shape), (-radius,) * len(shape))
+        methods = ["direct", "fft"] + (["separable"] if factors and len(shape) > 1 else [])
+        engines = {method: make_engine(method, stencil, space) for method in methods}
+        calls = {method: (lambda engine=engine: engine.add(source, target, 1e-9)) for method, engine in engines.items()}
+        if float(np.prod(values.shape)) * space.size > 3e9:
+            del calls["direct"]  # far from the best, and slow to show
+        times = in_turns(calls, 7)
+        chosen = quickest(stencil, space)
+        ratio = times[chosen] / min(times.values())
+        report(f"  {request.node.callspec.id}, radius {radius}: {chosen}", {"ratio": ratio, **times})
+        if ratio > worst["ratio"]:
+            worst, call = {"ratio": ratio, "radius": radius}, calls[chosen]
+    finish(benchmark, report, f"choice beside the best, {request.node.callspec.id}", worst, call)

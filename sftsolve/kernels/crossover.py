@@ -1,0 +1,194 @@
+"""Which way of convolving is the quickest: a model of what each costs, with constants that are stored or measured.
+
+The choice follows from the stencil, the grid and the constants alone, so that the same problem takes the same way everywhere and
+gives the same bits. `measure` writes constants of this machine to the user's cache folder, which replace the stored ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache, reduce
+from pathlib import Path
+
+import llvmlite.binding
+import numpy as np
+
+from sftsolve.codegen.cache import cache_folder, write
+from sftsolve.grid import Grid
+from sftsolve.kernels.engines import Side, Space, make_engine, stencil_bases, tile_extents, width
+from sftsolve.kernels.protocol import Estimate
+from sftsolve.kernels.stencil import Stencil
+from sftsolve.state import Layout
+
+METHODS = ("auto", "direct", "separable", "fft")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Nanoseconds of one core.
+
+    Attributes
+    ----------
+    cell : to load a cell into a tile, or to add a result
+    tap : a weight of a direct sum
+    line : a weight of a pass along an axis
+    wave : a point of a transform and of its inverse, divided by log2 of the axis
+    trip : an axis' passes over memory, a point, where the arrays exceed the caches
+    call : to begin, a convolution
+    """
+
+    cell: float
+    tap: float
+    line: float
+    wave: float
+    trip: float
+    call: float
+
+
+STORED = Costs(cell=0.9, tap=0.034, line=0.09, wave=0.45, trip=1.8, call=4000.0)
+_CACHES = 4 << 20  # bytes of an array that the caches hold beside others
+
+
+def constants_file() -> Path:
+    """Where measured constants are kept."""
+    return cache_folder() / "convolution-costs.json"
+
+
+@lru_cache(maxsize=1)
+def costs() -> Costs:
+    """The constants in force: those measured on this processor if there are any, else the stored ones."""
+    try:
+        found = json.loads(constants_file().read_text())
+        if found["processor"] != llvmlite.binding.get_host_cpu_name():
+            return STORED
+        values = {field.name: float(found["costs"][field.name]) for field in fields(Costs)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return STORED
+    return Costs(**values) if all(0 < value < math.inf for value in values.values()) else STORED
+
+
+def seconds(method: str, stencil: Stencil, space: Space) -> float:
+    """Predicted time of one convolution by "direct", "separable" or "fft"."""
+    return _PREDICTIONS[method](stencil, space, costs()) * 1e-9
+
+
+def quickest(stencil: Stencil, space: Space) -> str:
+    """The method of least predicted time."""
+    methods = ["direct", "fft"] if stencil.factors() is None or space.layout.dimension == 1 else ["separable", "direct", "fft"]
+    return min(methods, key=lambda method: seconds(method, stencil, space))
+
+
+def _tiles(
+    stencil: Stencil, space: Space, ring: bool
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Extents and reach of a stencil, its tiles, and per axis how much more than its cells a tile loads."""
+    values, _ = space.deep(stencil)
+    reach = (0,) * (3 - len(stencil.reach)) + stencil.reach
+    tile = tile_extents(space.layout.shape, reach, np.dtype(space.layout.dtype).itemsize, ring)
+    return values.shape, reach, tile, tuple((n + 2 * r) / n for n, r in zip(tile, reach, strict=True))
+
+
+def _direct(stencil: Stencil, space: Space, cost: Costs) -> float:
+    extents, _, tile, around = _tiles(stencil, space, False)
+    wide = width(extents[2])
+    # Two rows of results read one row of the stencil more than one does; a lone row reads every value for itself.
+    rows = extents[0] * (extents[1] + 1 if extents[1] > 1 else 1.5) * -(-extents[2] // wide)
+    each = cost.cell * (1 + math.prod(around)) + rows * cost.tap * (wide + 1.5 + 300.0 / tile[2])
+    return cost.call + each * space.size / space.parts
+
+
+def _separable(stencil: Stencil, space: Space, cost: Costs) -> float:
+    _, reach, tile, around = _tiles(stencil, space, True)
+    each = cost.cell * (1 + math.prod(around))
+    for r, share in zip(reach, (1.0, around[0] * around[2], around[0]), strict=True):
+        each += share * cost.line * (2 * r + 3) * (1 + 60.0 / tile[2])
+    return cost.call + each * space.size / space.parts
+
+
+def _fft(stencil: Stencil, space: Space, cost: Costs) -> float:
+    bases = [basis for basis in stencil_bases(space, stencil) if basis.length > 1]
+    points = math.prod(basis.length for basis in bases)
+    depth = sum(math.log2(basis.length) for basis in bases)
+    far = points * np.dtype(space.layout.dtype).itemsize > _CACHES
+    # One long transform has no neighbours to share vectors and threads with.
+    alone = len(bases) == 1
+    each = cost.wave * depth * (2.0 if alone else 1.0) + (cost.trip * len(bases) * (8.0 if alone else 1.0) if far else cost.cell)
+    return 2 * cost.call + points * each / (1 if alone else space.parts)
+
+
+_PREDICTIONS: dict[str, Callable[[Stencil, Space, Costs], float]] = {"direct": _direct, "separable": _separable, "fft": _fft}
+
+
+def estimate(method: str, stencil: Stencil, space: Space) -> Estimate:
+    """Operations, traffic and memory of one convolution."""
+    item = float(np.dtype(space.layout.dtype).itemsize)
+    if method == "fft":
+        bases = stencil_bases(space, stencil)
+        points = math.prod(basis.length for basis in bases)
+        passes = 2 * sum(1 for basis in bases if basis.length > 1)
+        symbol = 0.5 * points * item * (1 if stencil.is_even() else 2)
+        flops = 5.0 * points * math.log2(max(points, 2))
+        return Estimate(flops, (2 * passes + 4) * points * item + symbol, 2 * points * item + symbol)
+    extents, reach, tile, around = _tiles(stencil, space, method == "separable")
+    taps = sum(2 * r + 1 for r in reach) if method == "separable" else math.prod(extents)
+    scratch = space.parts * math.prod(tile) * math.prod(around) * item
+    return Estimate(2.0 * taps * space.size, 3 * item * space.size, scratch)
+
+
+def measure(budget: float = 0.3) -> Costs:
+    """Measure the constants on this machine (a few seconds) and keep them in the user's cache folder, where `costs` finds them.
+
+    Parameters
+    ----------
+    budget : seconds for each of six measurements
+
+    Raises
+    ------
+    FileError : the cache folder cannot be written to
+    """
+
+    def per_cell(method: str, shape: tuple[int, ...], reach: int) -> float:
+        best, space = _time(method, shape, reach, budget)
+        return best * 1e9 * space.parts / space.size
+
+    def guess(value: float, stored: float) -> float:
+        """A measured constant within reason: noise on a busy machine must not make nonsense of the model."""
+        return min(max(value, stored / 8), stored * 8)
+
+    small, large, side = (160, 160), (1024, 1024), 160
+    call = guess(_time("direct", (16,), 1, budget)[0] * 1e9, STORED.call)
+    overhead = call / side**2
+    short, long = (per_cell("direct", small, reach) - overhead for reach in (1, 5))
+    # Rows of the stencil, times what a row of taps costs beside its taps, as in the model.
+    tap = guess((long - short) / (12 * 2 * (7 + 3.4) - 4 * (3 + 3.4)), STORED.tap)
+    cell = guess((short - 4 * (3 + 3.4) * tap) / 2, STORED.cell)
+    line = guess((per_cell("separable", small, 12) - overhead - 2 * cell) / (2 * (2 * 12 + 3) * 1.4), STORED.line)
+    wave = guess((per_cell("fft", small, 1) - 2 * overhead - cell) / (2 * math.log2(side)), STORED.wave)
+    trip = guess(per_cell("fft", large, 1) / 2 - wave * math.log2(large[0]), STORED.trip)
+    found = Costs(cell, tap, line, wave, trip, call)
+    text = json.dumps({"processor": llvmlite.binding.get_host_cpu_name(), "costs": asdict(found)}, indent=1)
+    write(constants_file(), text)
+    costs.cache_clear()
+    return found
+
+
+def _time(method: str, shape: tuple[int, ...], reach: int, budget: float) -> tuple[float, Space]:
+    """Least time of one convolution with a separable stencil on a periodic grid."""
+    layout = Layout.of(Grid(shape, [1.0] * len(shape)), 0)
+    space = Space(layout, (0, 0, 0))
+    lines = [1.0 / (1.0 + np.arange(-reach, reach + 1) ** 2)] * len(shape)
+    stencil = Stencil(reduce(np.multiply.outer, lines), (-reach,) * len(shape))
+    engine = make_engine(method, stencil, space)
+    fields, none = layout.zeros(2), (space.none(4), space.none(3))
+    source, target = Side(fields[:1], 0, *none), Side(fields[1:], 0, *none)
+    engine.add(source, target, 1.0)
+    best, end = math.inf, time.perf_counter() + budget
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        engine.add(source, target, 1.0)
+        best = min(best, time.perf_counter() - start)
+    return best, space
