@@ -108,3 +108,16 @@ def test_a_force_that_no_field_enters_disperses_nothing(cost):
     result = sft.solve(action, grid, {"w": 0.0}, end=1.0, dynamics="gradient-flow", progress=False)
     expected = -grid.coordinates[0] if cost == "J*w" else np.zeros(8)
     assert np.allclose(result.w[-1, 0], expected, atol=1e-9)
+
+
+def test_a_small_patch_of_the_wrong_sign_is_found():
+    grid = sft.Grid((64, 64), (1.0, 1.0))
+    action = theory("S/2*grad2(w)", sources={"S": "1 - 3*exp(-((x - 0.3)**2 + (y - 0.75)**2)/0.005)"})
+    assert not sft.check(action, grid).well_posed
+
+
+def test_growth_in_proportion_to_the_wavenumber_is_unbounded_too():
+    """a b_x is Hadamard's example: the rate is k."""
+    grid = sft.Grid((32,), (1.0,))
+    assert not sft.check(theory("a*d(b, x)", ("a", "b")), grid).well_posed
+    assert sft.check(theory("a*d(b, x) + grad2(a)/2", ("a", "b")), grid).well_posed

@@ -62,7 +62,7 @@ def test_a_local_force_leaves_its_bound_to_the_power_iteration():
     system = sft.discretise(sft.Action(["w"], "grad2(w)/2 + S*w**4", sources={"S": "x"}), grid, dynamics="gradient-flow")
     assert system.local.bound() is None
     assert system.local.estimate().memory == system.local._arrays.nbytes
-    assert system.local.estimate().bytes == 8 * 32 * 4
+    assert system.local.estimate().bytes == 8 * 32 * 3
 
 
 def test_operators_merge_where_they_offer_to():

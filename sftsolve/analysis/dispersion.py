@@ -28,7 +28,7 @@ from sftsolve.grid import AXES, Grid
 
 _CELLS = 64  # cells at which coefficients are frozen
 _ANGLES = {1: 17, 2: 9, 3: 5}  # wavenumbers per axis from zero to the grid's cutoff, by dimension
-_UNBOUNDED = 2.0  # growth by more than this at half the spacing counts as unbounded; a bounded rate keeps its value
+_UNBOUNDED = 1.5  # growth by more than this at half the spacing counts as unbounded; a bounded rate keeps its value
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,13 @@ class _Background(Mapping[Any, Any]):
 
     def __init__(self, found: Discrete, action: Action, grid: Grid, w: np.ndarray, t: float):
         size = grid.size
-        self.cells = np.unique(np.linspace(0, size - 1, min(size, _CELLS)).astype(np.int64))
         sources = action.sources_at(grid)
         known = grid.mesh | sources
         arrays = [np.broadcast_to(known[name], grid.shape) for name in found.names.arrays]
+        # Evenly strided cells, and those of the extreme values, where a small patch of the wrong sign would lie.
+        strided = np.linspace(0, size - 1, min(size, _CELLS)).astype(np.int64)
+        extreme = [index for values in (*w, *arrays) for index in (np.argmin(values), np.argmax(values))]
+        self.cells = np.unique(np.concatenate([strided, np.array(extreme, np.int64)]))
         self._fields = [field.ravel()[self.cells] for field in w]
         self._arrays = [array.ravel()[self.cells] for array in arrays]
         self._slopes = {

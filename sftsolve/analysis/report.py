@@ -113,7 +113,7 @@ def check(
     notes = found.notes if found else ()
     if action.kernels:
         notes += ("kernels are neither examined for growth nor counted in memory",)
-    traffic = (2 * fields + arrays) * grid.size * (8.0 if dtype == "float64" else 4.0)
+    traffic = float(found.traffic(grid.size, np.dtype(dtype).itemsize)) if found else 0.0
     return Report(memory, traffic, method, dispersion(action, grid, w, order), notes)
 
 

@@ -43,6 +43,10 @@ class Plan:
     faces: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = field(default=())
 
+    def traffic(self, cells: int, itemsize: int) -> int:
+        """Bytes that one evaluation of the force moves: fields and arrays read, forces written, each once."""
+        return (2 * len(self.names.fields) + len(self.names.arrays)) * cells * itemsize
+
 
 @dataclass(frozen=True)
 class Discrete:

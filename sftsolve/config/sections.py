@@ -82,6 +82,7 @@ class TimeSection(Section):
     atol: float | dict[str, float] = 1e-9
     dynamics: Literal["damped", "gradient-flow"] = "damped"
     allow_ill_posed: bool = False
+    dtype: Literal["float64", "float32"] = "float64"
 
 
 class LogTimes(Section):

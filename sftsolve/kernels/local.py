@@ -81,8 +81,7 @@ class LocalForce:
 
     def estimate(self) -> Estimate:
         """One pass over fields, arrays and forces; the operations are not counted (NaN), memory limits the sweep."""
-        fields, arrays = len(self.plan.names.fields), len(self._arrays)
-        return Estimate(float("nan"), 8.0 * (3 * fields + arrays) * self.grid.size, float(self._arrays.nbytes))
+        return Estimate(float("nan"), float(self.plan.traffic(self.grid.size, self._arrays.itemsize)), float(self._arrays.nbytes))
 
     def _sweep(self, name: str, inputs: tuple[np.ndarray, ...], out: np.ndarray, t: float) -> None:
         arguments = (*inputs, self._arrays, self._at(t))

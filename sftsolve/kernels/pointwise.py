@@ -35,7 +35,7 @@ class PointwiseMatrix:
     def __init__(self, fields: Sequence[str], matrix: np.ndarray, vector: np.ndarray | None = None):
         self.fields = tuple(fields)
         count = len(self.fields)
-        self.matrix = np.asarray(matrix, np.float64)
+        self.matrix = _real("matrix", matrix)
         if count == 0 or len(set(self.fields)) != count or self.matrix.ndim < 3 or self.matrix.shape[:2] != (count, count):
             raise ActionError(
                 "the matrix of PointwiseMatrix does not fit its fields",
@@ -43,7 +43,7 @@ class PointwiseMatrix:
                 given=f"fields {list(self.fields)}, array {self.matrix.shape}",
             )
         shape = (count, *self.matrix.shape[2:])
-        self.vector = np.zeros(shape) if vector is None else np.asarray(vector, np.float64)
+        self.vector = np.zeros(shape) if vector is None else _real("vector", vector)
         if self.vector.shape != shape:
             raise ActionError(
                 "the vector of PointwiseMatrix does not fit", expected=f"shape {shape}", given=f"shape {self.vector.shape}"
@@ -77,6 +77,17 @@ class PointwiseMatrix:
 
     def __repr__(self) -> str:
         return f"PointwiseMatrix({list(self.fields)}, M{self.matrix.shape}, b{self.vector.shape})"
+
+
+def _real(name: str, values: object) -> np.ndarray:
+    """`values` as an array of float64; ActionError where they are not real numbers, or rows of unequal length."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype.kind not in "fiub":
+        raise ActionError(f"the {name} of PointwiseMatrix is not an array of real numbers", given=repr(values)[:80])
+    return array.astype(np.float64, copy=False)
 
 
 class BoundMatrix:
