@@ -234,6 +234,21 @@ def test_natural_conditions_are_reported(caplog):
     assert len(caplog.messages) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("K*w*d(v, x, y)", 2),  # v loses its condition on both x faces
+        ("K*d(w, x)*d(v, y)", 2),
+        ("d(w, x, y)**2", 0),  # w_xy vanishes there with w_x
+        ("m*d(w, x, y)", 0),
+    ],
+)
+def test_natural_conditions_of_mixed_derivatives_are_reported(text, count, caplog):
+    boundary = {"x": {"w": N(0.0), "v": N(0.0)}, "y": {"w": ZERO, "v": ZERO}}
+    both(2, ["w", "v"], f"{text} + grad2(w) + grad2(v)", boundary)
+    assert len(caplog.messages) == count
+
+
 def test_the_chain_rule_is_that_of_the_continuum():
     one, _, w = both(2, ["w"], "grad2(w**2)/8 + d(sin(w), x)")
     two, _, _ = both(2, ["w"], "w**2*grad2(w)/2 + cos(w)*d(w, x)")

@@ -113,7 +113,16 @@ class _Face:
                     parts.append(multiply(-1.0, integral))
                 else:
                     self._leave(term, name)
+            self._mixed(name)
         return add(*parts)
+
+    def _mixed(self, name: str) -> None:
+        """Note where mixed derivatives leave a momentum, -d/dy (dc/dw_xy) on an x face: no energy here restores the condition."""
+        for other in (axis for axis in AXES if axis != self.axis):
+            inner = differentiate(self.density, Derivative(name, (self.axis, other)))
+            for term in self._monomials(transform(inner, self._known)):
+                if any(is_derivative(x) or self.names.is_field(x) or x.text in self.names.arrays for x in leaves(term)):
+                    self._note(f"-d({term.text}; {other})", name)
 
     def _monomials(self, momentum: Node) -> tuple[Node, ...]:
         try:
@@ -130,6 +139,8 @@ class _Face:
                 return multiply(self.outward, self._slope(leaf.field))
             if self.axis not in leaf.axes and condition.key == "value":
                 return ZERO
+            if len(set(leaf.axes)) == 2 and self.axis in leaf.axes and condition.key == "derivative":
+                return ZERO  # the data are constant along the face
         elif isinstance(leaf, Derivative) and leaf.field in AXES:
             return Number(float(leaf.axes == (leaf.field,)))
         elif isinstance(leaf, Derivative):
@@ -171,8 +182,11 @@ class _Face:
                 expected="derivative 0 there, or a stiffness that depends on sources and parameters only",
                 given=f"{condition.description()} with the momentum {term.text}",
             )
+        self._note(term.text, name)
+
+    def _note(self, momentum: str, name: str) -> None:
         where = f"on the {self.side} {self.axis} face {name!r}"
-        note = f"{where} takes the natural condition of the cost: its momentum holds {term.text}"
+        note = f"{where} takes the natural condition of the cost: its momentum holds {momentum}"
         if note not in self.walls.notes:
             self.walls.notes.append(note)
 

@@ -166,7 +166,7 @@ class Direct(_Tiled):
         loop(tuple(source), tuple(target), self._place, *work, self._dtype.type(scale), self._sums, adding)
 
     def transposed(self) -> Direct:
-        return self
+        return Direct(self.stencil.transposed(), self.space)
 
 
 def width(extent: int) -> int:
