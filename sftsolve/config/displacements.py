@@ -66,7 +66,7 @@ class ConvolutionSection(Invariant):
     kind: Literal["convolution"]
 
     def build(self, grid: Grid) -> Convolution:
-        return Convolution(*self.fields, **self.options(grid))
+        return Convolution(self.fields[0], self.fields[1], **self.options(grid))
 
 
 class ModulatedSection(Invariant):
@@ -80,7 +80,7 @@ class ModulatedSection(Invariant):
     def build(self, grid: Grid) -> Modulated:
         path = Path(self.masks)
         second = None if self.Y is None else read_dataset(path, self.Y)
-        return Modulated(*self.fields, X=read_dataset(path, self.X), Y=second, **self.options(grid))
+        return Modulated(self.fields[0], self.fields[1], X=read_dataset(path, self.X), Y=second, **self.options(grid))
 
 
 class ShiftSection(KernelOfPair):
@@ -93,7 +93,7 @@ class ShiftSection(KernelOfPair):
     def build(self, grid: Grid) -> Shift:
         given = self.coefficient
         coefficient = [value.on(grid) for value in given] if isinstance(given, list) else given.on(grid)
-        return Shift(*self.fields, self.displacement, coefficient, about=self.reference(grid))
+        return Shift(self.fields[0], self.fields[1], self.displacement, coefficient, about=self.reference(grid))
 
 
 class FractionalSection(KernelOfPair):

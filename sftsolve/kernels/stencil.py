@@ -66,7 +66,7 @@ class Stencil:
         return Stencil(values, lowest)
 
     def balanced(self, circles: Sequence[int]) -> Stencil:
-        """The same convolution on circles of so many cells (0 for a line), with half a circle's displacement shared by both signs.
+        """The same convolution on circles of so many cells (0 for a line), half a circle shared by both signs.
 
         A circle of even length has one displacement of half its length, listed once; shared, an even kernel is an even stencil.
         """
