@@ -20,7 +20,7 @@ from scipy import optimize
 
 from sftsolve.codegen.cache import cache_folder, write
 from sftsolve.grid import Grid
-from sftsolve.kernels.engines import Side, Space, make_engine, stencil_bases, tile_extents, width
+from sftsolve.kernels.engines import Side, Space, make_engine, stencil_bases, tile_extents, transform_parts, width
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.state import Layout
@@ -118,7 +118,7 @@ def _fft(stencil: Stencil, space: Space, cost: Costs) -> float:
     # One long transform has no neighbours to share vectors and threads with.
     alone = len(bases) == 1
     each = cost.wave * depth * (2.0 if alone else 1.0) + (cost.trip * len(bases) * (8.0 if alone else 1.0) if far else cost.cell)
-    return 2 * cost.call + points * each / (1 if alone else space.parts)
+    return 2 * cost.call + points * each / (1 if alone else transform_parts(points, space))
 
 
 _PREDICTIONS: dict[str, Callable[[Stencil, Space, Costs], float]] = {"direct": _direct, "separable": _separable, "fft": _fft}

@@ -23,6 +23,9 @@ from sftsolve.state import Layout
 TILE_BYTES = 1 << 19
 # As many tiles as keep many threads busy, on grids that are worth it.
 _TILES = 64
+# SciPy's transforms have threads of their own, which wait for those of the loops wherever the two take turns: from how many
+# points on transforms are divided, and from how many on the passes between them are, too.
+_DIVIDED, _DIVIDED_PASSES = 1 << 18, 1 << 20
 _SLACK = 8  # cells at the end of a tile's row, read by stencil rows that are padded to a compiled width
 _ROUND = 32  # cells, four of the widest vectors: loops over whole rows of a tile leave no remainder
 
@@ -235,17 +238,23 @@ class Factored(_Tiled):
         return Factored(self.stencil.transposed(), self.space)
 
 
+def transform_parts(points: int, space: Space) -> int:
+    """Number of threads of a transform."""
+    return space.parts if points >= _DIVIDED else 1
+
+
 class Workspace:
     """A transform with its arrays: `count` spectra and one array of cells."""
 
     def __init__(self, bases: tuple[Basis, Basis, Basis], space: Space, count: int):
         self.space = space
-        self.transform = Transform(bases, space.layout.dtype, space.parts)
+        points = math.prod(basis.length for basis in bases)
+        self.transform = Transform(bases, space.layout.dtype, transform_parts(points, space))
         modes = self.transform.modes
         self.spectra = np.empty((count, *modes), self.transform.spectrum_dtype)
         self._flat = self.spectra.reshape(count, -1)
         self._work = np.zeros(self.transform.work_shape, space.layout.dtype)
-        parts, cells = space.parts, space.layout.shape
+        parts, cells = space.parts if points >= _DIVIDED_PASSES else 1, space.layout.shape
         self._results = np.empty((parts, count, spectral.PIECE), self.transform.spectrum_dtype)
         extents = self._work.shape
         self._fill_boxes = boxes.for_threads(((0, extents[0]), (0, extents[1]), (0, cells[2])), parts)
