@@ -90,7 +90,7 @@ def _peak(values, x, y, rounds):
         for _ in range(rounds):
             for k in range(row.size):
                 v = row[k]
-                for _ in range(16):
+                for _ in range(8):
                     v = v * x + y
                     v = v * x + y
                     v = v * x + y
@@ -100,8 +100,8 @@ def _peak(values, x, y, rounds):
 
 def peak_call():
     """(call, flops): multiply-adds on numbers that stay in registers, by every thread."""
-    values = np.ones((thread_count(), 256))
-    return (lambda: _peak(values, 0.999, 0.001, 2000)), values.size * 64 * 2 * 2000
+    values = np.ones((thread_count(), 512))
+    return (lambda: _peak(values, 0.999, 0.001, 2000)), values.size * 32 * 2 * 2000
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3, 4])

@@ -51,6 +51,21 @@ FUNCTIONS.update(
         "sign": Function(1, np.sign, "1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0 * {0})", (lambda a: ZERO,)),
         "floor": Function(1, np.floor, "np.floor({0})", (lambda a: ZERO,)),
         "ceil": Function(1, np.ceil, "np.ceil({0})", (lambda a: ZERO,)),
+        "trunc": Function(1, np.trunc, "np.trunc({0})", (lambda a: ZERO,)),
+        "degrees": Function(1, np.degrees, "math.degrees({0})", (lambda a: Number(180.0 / math.pi),)),
+        "radians": Function(1, np.radians, "math.radians({0})", (lambda a: Number(math.pi / 180.0),)),
+        "cbrt": Function(
+            1,
+            np.cbrt,
+            "math.copysign(abs({0}) ** (1.0 / 3.0), {0})",
+            (lambda a: multiply(1.0 / 3.0, power(call("cbrt", a), -2)),),
+        ),
+        "copysign": Function(
+            2,
+            np.copysign,
+            "math.copysign({0}, {1})",
+            (lambda a, b: multiply(call("sign", a), call("copysign", ONE, b)), lambda a, b: ZERO),
+        ),
         "atan2": Function(
             2,
             np.arctan2,

@@ -112,7 +112,6 @@ class State:
     def copy(self) -> State:
         """A new state with the same values."""
         other = self.like()
-        other.step = self.step
         other.storage[...] = self.storage
         if other.momentum is not None:
             other.momentum[...] = self.momentum
