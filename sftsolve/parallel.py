@@ -12,6 +12,10 @@ import numba
 
 from sftsolve.errors import ConfigError
 
+# Numba's idle OpenMP threads spin, for a long time by default, and take the cores from SciPy's transform threads; this much is
+# enough to catch the next sweep. It is read when Numba first runs in parallel; whoever sets it otherwise is left alone.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 # Below this many cells a parallel launch costs more than it saves (a launch takes 3 to 20 microseconds).
 SMALL = 1 << 15
 

@@ -161,7 +161,9 @@ def test_functions_and_their_derivatives(name):
                 with pytest.raises(ExpressionError, match="no derivative"):
                     differentiate(tree, leaf)
                 continue
-            slope = 0.0 if name in ("floor", "ceil", "sign", "trunc") else float(sympy.diff(expression, symbol).subs(where).doit())
+            slope = (
+                0.0 if name in ("floor", "ceil", "sign", "trunc") else float(sympy.diff(expression, symbol).subs(where).doit())
+            )
             assert float(evaluate(differentiate(tree, leaf), point)) == pytest.approx(slope, rel=1e-11)
 
 
