@@ -456,3 +456,16 @@ def test_memory_is_known_before_it_is_taken(monkeypatch):
     monkeypatch.setenv("SFTSOLVE_MEMORY", str(0.5 * estimate.memory))
     with pytest.raises(SftError, match="more memory"):
         make_system(grid, kernel, fields="a")
+
+
+def test_long_rows_are_shared_out_in_pieces():
+    """One axis of so many cells that threads share its passes: a padded transform against SciPy's, at both walls and between."""
+    n, reach = (1 << 20) + 5, 40
+    rng = np.random.default_rng(6)
+    stencil, w = rng.standard_normal(2 * reach + 1), rng.standard_normal(n)
+    grid = sft.Grid((n,), 1.0, boundary={"value": 0.0})
+    kernel = sft.Convolution("a", "b", stencil, method="fft")
+    system = sft.discretise(sft.Action(["a", "b"], "0", kernels=[kernel]), grid, dynamics="gradient-flow")
+    force = system.force(np.stack([np.zeros(n), w]))[0]
+    expected = -grid.cell_volume * signal.fftconvolve(w, stencil, mode="same")
+    assert np.max(np.abs(force - expected)) < 1e-12 * np.max(np.abs(expected))

@@ -16,7 +16,9 @@ PIECE = 1024
 
 @njit(cache=True, nogil=True)
 def _fill_box(work, source, place, box):  # type: ignore[no-untyped-def]
-    load(work[box[0] : box[1], box[2] : box[3]], source, place, box)
+    # Only the last box of a row clears what the row has beyond the cells.
+    stop = work.shape[2] if box[5] == place[1][2] else box[5]
+    load(work[box[0] : box[1], box[2] : box[3], box[4] : stop], source, place, box)
 
 
 @njit(cache=True, nogil=True)
