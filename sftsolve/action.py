@@ -36,7 +36,7 @@ class Action:
     parameters : numbers by name
     sources : fields J(x), K(x) from outside by name: array, number, expression, ``{"file": ..., "dataset": ...}`` or a
         function of the grid
-    kernels : further operators between fields, e.g. `PointwiseMatrix`
+    kernels : further operators between fields, e.g. `PointwiseMatrix`; one or a list
     friction : gamma, eta or Hubble rate; none means gamma = 1 for a gradient flow
 
     Raises
@@ -51,17 +51,20 @@ class Action:
         cost: str = "0",
         parameters: Mapping[str, float] | None = None,
         sources: Mapping[str, Any] | None = None,
-        kernels: Sequence[Any] = (),
+        kernels: Any = (),
         friction: Friction | None = None,
     ):
         listed = isinstance(fields, Sequence) and not isinstance(fields, str)
         if not listed or not fields or not all(isinstance(name, str) for name in fields):
             raise ActionError("an action needs field names", expected='fields=["w"], say', given=repr(fields))
+        for what, given in (("parameters", parameters), ("sources", sources)):
+            if given is not None and not isinstance(given, Mapping):
+                raise ActionError(f"{what} are given by name", expected=f"{what}={{name: value}}", given=repr(given)[:80])
         self.fields = tuple(fields)
         self.cost = cost
         self.parameters = {name: _number(name, value) for name, value in (parameters or {}).items()}
         self.sources: dict[str, Source] = {name: make_source(name, spec) for name, spec in (sources or {}).items()}
-        self.kernels = tuple(kernels)
+        self.kernels = tuple(kernels) if isinstance(kernels, Sequence) else (kernels,)
         self.friction = friction
         if friction is not None and not isinstance(friction, Friction):
             raise ActionError(

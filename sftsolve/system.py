@@ -137,12 +137,16 @@ class System:
         return sum((operator.energy(state, state.t if t is None else t) for operator in self.operators), 0.0)
 
     def jvp_into(self, state: State, direction: State, out: State, t: float | None = None) -> None:
-        """Write F'(state) direction into ``out.w``."""
+        """Write F'(state) direction into ``out.w``; `direction` is another state than `state`, since ghosts of the two differ."""
+        time = state.t if t is None else t
         self.fill_ghosts(state)
         self._fill(direction.storage, *self._geometry, self._still_walls)
-        out.storage.fill(0.0)
-        for operator in self.operators:
-            operator.add_jvp(state, direction, out, state.t if t is None else t)
+        if self.local is None:
+            out.storage.fill(0.0)
+        else:
+            self.local.set_jvp(state, direction, out, time)
+        for operator in self.kernels:
+            operator.add_jvp(state, direction, out, time)
 
     def fill_ghosts(self, state: State) -> None:
         """Set the ghost cells of w from the boundary conditions."""

@@ -19,6 +19,12 @@ def refused(*arguments, error=ActionError, **keywords):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("more", [{"parameters": [1]}, {"sources": ["x"]}, {"kernels": 3}], ids=str)
+def test_what_is_given_by_name_or_in_a_list(more):
+    with pytest.raises(SftError, match=next(iter(more))[:6]):
+        sft.Action(["w"], "w**2", **more)
+
+
 def test_what_an_action_holds():
     action = sft.Action(["w1", "w2"], "m*w1**2 + J*w2", {"m": np.float32(2)}, {"J": 3.0}, friction=sft.Friction(gamma=2))
     assert action.fields == ("w1", "w2") and action.cost == "m*w1**2 + J*w2" and action.parameters == {"m": 2.0}

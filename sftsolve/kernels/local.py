@@ -49,16 +49,20 @@ class LocalForce:
         """Write the force at (state, t) into `out`; the ghosts of `state` must be filled."""
         self._sweep("force", (state.storage,), out.storage, t)
 
+    def set_jvp(self, state: State, direction: State, out: State, t: float) -> None:
+        """Write F'(state) direction into `out`; the ghosts of both must be filled, those of the direction without data."""
+        self._sweep("jvp", (state.storage, direction.storage), out.storage, t)
+
     def add_force(self, state: State, out: State, t: float) -> None:
-        """Add the force at (state, t) to `out`."""
+        """Add the force at (state, t) to `out`, by way of another array: a system sets it instead."""
         own = out.like()
         self.set_force(state, own, t)
         out.storage += own.storage
 
     def add_jvp(self, state: State, direction: State, out: State, t: float) -> None:
-        """Add F'(state) direction to `out`; the ghosts of both must be filled, those of the direction without data."""
+        """Add F'(state) direction to `out`, by way of another array: a system sets it instead."""
         own = out.like()
-        self._sweep("jvp", (state.storage, direction.storage), own.storage, t)
+        self.set_jvp(state, direction, own, t)
         out.storage += own.storage
 
     def energy(self, state: State, t: float) -> float:
