@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sftsolve.boundary import Condition, Neumann, is_condition, make_condition
+from sftsolve.boundary import Condition, is_condition, make_condition
 from sftsolve.errors import GridError, is_number, nearest
 
 AXES = ("z", "y", "x")
@@ -209,7 +209,3 @@ def _plain(face: Any) -> Any:
     if isinstance(face, dict):
         return {key: _plain(entry) for key, entry in face.items()}
     return face.description()
-
-
-NEUMANN = Neumann(0.0)
-"""The wall of no flux, the usual one of a network's edge."""

@@ -1,5 +1,7 @@
 """What nonlocal kernels must equal: double sums over all cells, written out with NumPy."""
 
+import tracemalloc
+
 import numpy as np
 
 import sftsolve as sft
@@ -91,3 +93,18 @@ def assert_gradient(kernel, grid, w, step=1e-5, tolerance=1e-8):
     assert abs(slope + volume * np.sum(whole.force(w) * d)) <= tolerance * abs(slope)
     change = (whole.force(w + step * d) - whole.force(w - step * d)) / (2 * step)
     np.testing.assert_allclose(whole.jvp(w, d), change, rtol=0, atol=tolerance * np.abs(change).max())
+
+
+def assert_allocates_nothing(whole):
+    """Force, Jacobian product and energy of the first kernel of a system make nothing of the size of a field (16000 bytes)."""
+    state = whole.state(dict.fromkeys(FIELDS, 1.0))
+    out = state.like()
+    operator = whole.kernels[0]
+    calls = [lambda: operator.add_force(state, out, 0.0), lambda: operator.add_jvp(state, state, out, 0.0)]
+    for call in [*calls, lambda: operator.energy(state, 0.0)]:
+        call()
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4096

@@ -121,3 +121,11 @@ def test_growth_in_proportion_to_the_wavenumber_is_unbounded_too():
     grid = sft.Grid((32,), (1.0,))
     assert not sft.check(theory("a*d(b, x)", ("a", "b")), grid).well_posed
     assert sft.check(theory("a*d(b, x) + grad2(a)/2", ("a", "b")), grid).well_posed
+
+
+def test_slopes_of_the_background_count():
+    """(w')^4/4 about w = s x: the stiffness is 3 s^2 everywhere, 12 s^2/h^2 at the cutoff."""
+    slope = 0.7
+    grid = sft.Grid((16,), (1.0,), boundary={"x": {"lower": {"derivative": -slope}, "upper": {"derivative": slope}}})
+    found = dispersion(theory("d(w, x)**4/4"), grid, slope * grid.coordinates[0][None])
+    assert found.decay == pytest.approx(-12 * slope**2 / grid.spacing[0] ** 2)

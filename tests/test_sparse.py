@@ -2,7 +2,6 @@
 
 import logging
 import re
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from double_sums import (
     GRIDS,
     PAIRS,
     DoubleSum,
+    assert_allocates_nothing,
     assert_equals_double_sum,
     assert_gradient,
     assert_single_precision,
@@ -86,17 +86,7 @@ def test_bits_do_not_depend_on_threads(monkeypatch):
 def test_allocates_nothing():
     grid = sft.Grid((64, 64), (1.0, 1.0))
     whole = system(sft.Sparse("a", "b", random_matrix(grid.size, 0.01)), grid)
-    state = whole.state(dict.fromkeys(FIELDS, 1.0))
-    out = state.like()
-    operator = whole.kernels[0]
-    calls = [lambda: operator.add_force(state, out, 0.0), lambda: operator.add_jvp(state, state, out, 0.0)]
-    for call in [*calls, lambda: operator.energy(state, 0.0)]:
-        call()
-        tracemalloc.start()
-        call()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 4096, "nothing of the size of a field (32768 bytes)"
+    assert_allocates_nothing(whole)
 
 
 @pytest.mark.parametrize("pair", PAIRS[:2], ids=" ".join)

@@ -1,7 +1,7 @@
 """The frozen dispersion relation: growth of short waves on the background of a state.
 
-The force is linearised about the state, its coefficients are frozen at up to 64 cells, evenly spread, one after the other, and
-the symbol
+The force is linearised about the state, its coefficients are frozen at sample cells (up to 64 evenly spread, and those where a
+field or source is extreme) one after the other, and the symbol
 
     L_ab(theta) = sum_o L_ab[o] e^{i o theta},      theta = k h,
 
@@ -26,7 +26,7 @@ from sftsolve.codegen.stencils import Edge, Offset, Tap, inverse_spacing, shifte
 from sftsolve.codegen.terms import linearise
 from sftsolve.grid import AXES, Grid
 
-_CELLS = 64  # cells at which coefficients are frozen
+_CELLS = 64  # evenly spread cells at which coefficients are frozen
 _ANGLES = {1: 17, 2: 9, 3: 5}  # wavenumbers per axis from zero to the grid's cutoff, by dimension
 _UNBOUNDED = 1.5  # growth by more than this at half the spacing counts as unbounded; a bounded rate keeps its value
 
@@ -104,14 +104,10 @@ class _Background(Mapping[Any, Any]):
         strided = np.linspace(0, size - 1, min(size, _CELLS)).astype(np.int64)
         extreme = [index for values in (*w, *arrays) for index in (np.argmin(values), np.argmax(values))]
         self.cells = np.unique(np.concatenate([strided, np.array(extreme, np.int64)]))
-        self._fields = [field.ravel()[self.cells] for field in w]
-        self._arrays = [array.ravel()[self.cells] for array in arrays]
-        self._slopes = {
-            (number, axis): np.gradient(field, h, axis=grid.axes.index(axis)).ravel()[self.cells]
-            for number, field in enumerate(w)
-            for axis, h, n in zip(grid.axes, grid.spacing, grid.shape, strict=True)
-            if n > 1
-        }
+        self._index = _indices(self.cells, grid.shape)
+        self._w = w
+        self._fields = [field[self._index] for field in w]
+        self._arrays = [array[self._index] for array in arrays]
         self._scalars = {"t": t, **action.parameters, **found.conditions.data}
         self._grid = grid
         self.refinement = 1
@@ -119,11 +115,19 @@ class _Background(Mapping[Any, Any]):
     def _spacing(self, axis: str) -> float:
         return self._grid.spacing[self._grid.axes.index(axis)] / self.refinement
 
+    def _slope(self, field: int, axis: str) -> np.ndarray:
+        """Rise of a field over one cell of the grid at the sample cells: central, one-sided at the ends."""
+        number = self._grid.axes.index(axis)
+        here = self._index[number]
+        ends = [np.clip(here + by, 0, self._grid.shape[number] - 1) for by in (-1, 1)]
+        lower, upper = (self._w[field][(*self._index[:number], end, *self._index[number + 1 :])] for end in ends)
+        return (upper - lower) / np.maximum(ends[1] - ends[0], 1)
+
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, Tap):
             return self._fields[key.index] if key.kind == "w" else self._arrays[key.index]
         if isinstance(key, Edge):
-            return self._slopes.get((key.index, key.axis), 0.0) * self._spacing(key.axis) * key.span
+            return self._slope(key.index, key.axis) * key.span / self.refinement
         name = key.name if isinstance(key, Symbol) else key
         for axis in self._grid.axes:
             if name == inverse_spacing(axis).name:
@@ -138,6 +142,15 @@ class _Background(Mapping[Any, Any]):
 
     def __len__(self) -> int:
         return len(self._scalars)
+
+
+def _indices(cells: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Index arrays, one an axis, of cells numbered in C order."""
+    found = []
+    for n in reversed(shape):
+        cells, place = np.divmod(cells, n)
+        found.append(place)
+    return tuple(reversed(found))
 
 
 def _extremes(stencil: _Stencil, background: _Background, grid: Grid, refinement: int) -> tuple[float, tuple[float, ...], float]:
