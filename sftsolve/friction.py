@@ -21,6 +21,35 @@ _SMALLEST = 1e-100  # so that gamma^2 and 1/gamma^2 stay inside the range of flo
 
 
 @dataclass(frozen=True)
+class Span:
+    """One step on the clock. Within a step the scale is constant, its mean, so that only kappa varies:
+
+        dw/ds = u,    eps du/ds = F - kappa(c) u,    0 <= s <= h,   c = s/h,   u = scale * w_t,   eps = 1/scale^2
+
+    Attributes
+    ----------
+    h : length of the step in theta
+    eps : constant of the equation above; 0 for a gradient flow
+    enter, leave : what turns the state's u at the start into the step's, and the step's at its end into the state's
+    """
+
+    h: float
+    eps: float
+    enter: float
+    leave: float
+    _clock: Clock
+    _start: float
+
+    def t(self, c: float) -> float:
+        """Physical time at the fraction c of the step."""
+        return self._clock.t(self._start + c * self.h)
+
+    def kappa(self, c: float) -> float:
+        """gamma / scale at the fraction c of the step."""
+        return self._clock.kappa
+
+
+@dataclass(frozen=True)
 class Clock:
     """Friction bound to a dynamics: the constants of the scaled equation and the maps between t, tau and theta.
 
@@ -48,6 +77,10 @@ class Clock:
 
     def t_of_tau(self, tau: float) -> float:
         return tau * self.gamma
+
+    def span(self, theta: float, h: float) -> Span:
+        """The step from theta to theta + h."""
+        return Span(h, self.eps, 1.0, 1.0, self, theta)
 
 
 class Friction:
