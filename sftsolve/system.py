@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sftsolve.friction import make_clock
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.kernels.local import LocalForce
 from sftsolve.kernels.protocol import Operator, merged
+from sftsolve.linear import LinearPart, linear_part
 from sftsolve.loops import ghosts
 from sftsolve.parallel import slabs
 from sftsolve.sources import evaluate_on, on_grid
@@ -85,6 +87,11 @@ class System:
     def operators(self) -> tuple[Operator, ...]:
         """The parts of the cost, the local one first."""
         return self.kernels if self.local is None else (self.local, *self.kernels)
+
+    @cached_property
+    def linear(self) -> LinearPart | None:
+        """The linear part of the force that implicit and exponential steppers take out of it; None where there is none."""
+        return linear_part(self.action, self.grid, self.order, self.layout, self.kernels)
 
     def state(self, initial: Mapping[str, Any], velocity: Mapping[str, Any] | None = None, t: float = 0.0) -> State:
         """A state from values by field name: arrays of the grid's shape, numbers, or expressions of the coordinates.

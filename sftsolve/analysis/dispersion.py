@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from sftsolve.action import Action
-from sftsolve.algebra import Leaf, Node, Symbol, add, differentiate, evaluate, leaves, multiply
+from sftsolve.algebra import Leaf, Node, Symbol, evaluate
 from sftsolve.codegen.plan import Discrete, discretised
-from sftsolve.codegen.stencils import Edge, Offset, Tap, inverse_spacing, shifted
-from sftsolve.codegen.terms import linearise
+from sftsolve.codegen.stencils import Edge, Offset, Tap, inverse_spacing
+from sftsolve.codegen.terms import stencil
 from sftsolve.grid import AXES, Grid
 
 _CELLS = 64  # evenly spread cells at which coefficients are frozen
@@ -63,33 +63,17 @@ def dispersion(action: Action, grid: Grid, w: np.ndarray, order: int = 2, t: flo
     found = discretised(action, grid, order)
     if found is None:
         return None
-    stencil = _stencil(found)
-    if not stencil:
+    table = stencil(found.variation.force())
+    if not table:
         return None
     background = _Background(found, action, grid, w, t)
-    rates = [_extremes(stencil, background, grid, refinement) for refinement in (1, 2, 4)]
+    rates = [_extremes(table, background, grid, refinement) for refinement in (1, 2, 4)]
     top, angles, bottom = rates[0]
     wavenumber = tuple(float(angle) / h for angle, h in zip(angles, grid.spacing, strict=True))
     return Dispersion((top, rates[1][0], rates[2][0]), wavenumber, bottom)
 
 
 _Stencil = dict[tuple[int, int, Offset], Node]
-
-
-def _stencil(found: Discrete) -> _Stencil:
-    """Coefficients of the linearised force: (force of, field, offset) -> tree."""
-    parts: dict[tuple[int, int, Offset], list[Node]] = {}
-    for number, force in enumerate(found.variation.force()):
-        direction = linearise(force)
-        for leaf in leaves(direction):
-            if isinstance(leaf, Tap) and leaf.kind == "d":
-                parts.setdefault((number, leaf.index, leaf.offset), []).append(differentiate(direction, leaf))
-            elif isinstance(leaf, Edge) and leaf.kind == "d":
-                coefficient = differentiate(direction, leaf)
-                end = shifted(leaf.offset, leaf.axis, leaf.span)
-                parts.setdefault((number, leaf.index, end), []).append(coefficient)
-                parts.setdefault((number, leaf.index, leaf.offset), []).append(multiply(-1.0, coefficient))
-    return {key: add(*nodes) for key, nodes in parts.items()}
 
 
 class _Background(Mapping[Any, Any]):
@@ -153,14 +137,16 @@ def _indices(cells: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...
     return tuple(reversed(found))
 
 
-def _extremes(stencil: _Stencil, background: _Background, grid: Grid, refinement: int) -> tuple[float, tuple[float, ...], float]:
+def _extremes(
+    coefficients: _Stencil, background: _Background, grid: Grid, refinement: int
+) -> tuple[float, tuple[float, ...], float]:
     """(largest eigenvalue, its angles per axis, smallest) over sample cells and wavenumbers at a refined spacing."""
     background.refinement = refinement
-    count = 1 + max(max(a, b) for a, b, _ in stencil)
+    count = 1 + max(max(a, b) for a, b, _ in coefficients)
     with np.errstate(all="ignore"):
-        rows = [np.broadcast_to(evaluate(node, background), background.cells.shape) for node in stencil.values()]
+        rows = [np.broadcast_to(evaluate(node, background), background.cells.shape) for node in coefficients.values()]
     table = np.unique(np.nan_to_num(np.stack(rows)), axis=1)  # cells with the same coefficients count once
-    values, cells = dict(zip(stencil, table, strict=True)), table.shape[1]
+    values, cells = dict(zip(coefficients, table, strict=True)), table.shape[1]
     half = np.linspace(0.0, np.pi, _ANGLES[grid.dimension])
     axes = [half if number == 0 else np.concatenate([-half[:0:-1], half]) for number in range(grid.dimension)]
     top, bottom, where = -np.inf, np.inf, (0.0,) * grid.dimension

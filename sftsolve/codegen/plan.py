@@ -66,8 +66,8 @@ class Discrete:
     variation: terms.Variation
 
 
-def discretised(action: Action, grid: Grid, order: int) -> Discrete | None:
-    """The discrete local cost of an action on a grid; None where it vanishes.
+def discretised(action: Action, grid: Grid, order: int, density: Node | None = None) -> Discrete | None:
+    """The discrete local cost of an action on a grid, or of a part of its density; None where it vanishes.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def discretised(action: Action, grid: Grid, order: int) -> Discrete | None:
             expected="order=2, or periodic axes",
             given=f"order={order} and walls on {', '.join(grid.walls)}",
         )
-    density = terms.integrate_by_parts(action.density(grid.axes), grid.walls)
+    density = terms.integrate_by_parts(action.density(grid.axes) if density is None else density, grid.walls)
     if density == ZERO:
         return None
     arrays = tuple(sorted({*action.sources, *grid.axes} & _symbols(density)))
@@ -93,19 +93,22 @@ _PLANS: dict[tuple[object, ...], Plan | None] = {}
 _MOST_PLANS = 256
 
 
-def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64") -> Plan | None:
-    """What to generate for an action on a grid; None where its local cost vanishes. A scan over values makes each plan once.
+def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64", density: Node | None = None) -> Plan | None:
+    """What to generate for an action (or a part of its density) on a grid; None where that vanishes.
+
+    A scan over values makes each plan once.
 
     Raises
     ------
     ActionError : see `discretised`
     """
     given = tuple(action.parameters), tuple(action.sources)
-    key = (action.cost, action.fields, given, grid.axes, str(grid.boundary), order, real)
+    cost = action.cost if density is None else density
+    key = (cost, action.fields, given, grid.axes, str(grid.boundary), order, real)
     if key not in _PLANS:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = discretised(action, grid, order)
+        found = discretised(action, grid, order, density)
         _PLANS[key] = None if found is None else _write(found, action, grid, order, real)
     return _PLANS[key]
 

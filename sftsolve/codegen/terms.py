@@ -251,6 +251,22 @@ def linearise(node: Node) -> Node:
     return by_flux(add(*parts))
 
 
+def stencil(forces: Iterable[Node]) -> dict[tuple[int, int, Offset], Node]:
+    """Coefficients of the linearised forces: (force of, field, offset) -> tree."""
+    parts: dict[tuple[int, int, Offset], list[Node]] = {}
+    for number, force in enumerate(forces):
+        direction = linearise(force)
+        for leaf in leaves(direction):
+            if isinstance(leaf, Tap) and leaf.kind == "d":
+                parts.setdefault((number, leaf.index, leaf.offset), []).append(differentiate(direction, leaf))
+            elif isinstance(leaf, Edge) and leaf.kind == "d":
+                coefficient = differentiate(direction, leaf)
+                end = shifted(leaf.offset, leaf.axis, leaf.span)
+                parts.setdefault((number, leaf.index, end), []).append(coefficient)
+                parts.setdefault((number, leaf.index, leaf.offset), []).append(multiply(-1.0, coefficient))
+    return {key: add(*nodes) for key, nodes in parts.items()}
+
+
 def moved(node: Node, by: Offset) -> Node:
     """The same tree read in the cell at offset `by`."""
 

@@ -108,7 +108,7 @@ class Convolution:
             links = [Link(a, a, mask, mask, engine, 0.5)]
         else:
             links = [Link(b, a, mask, mask, engine, 1.0), Link(a, b, mask, mask, engine.transposed(), 0.0)]
-        return Linked(links, self.amplitude, reference, space, grid.cell_volume, own.weight, whole.symbol)
+        return Linked(links, self.amplitude, reference, space, grid.cell_volume, own.weight, whole.symbol, bases)
 
     def _on(self, grid: Grid, layout: Layout) -> tuple[Space, Stencil, Stencil]:
         """The grid as engines see it, k there, and the stencil of the force: k, or k(x) + k(-x) for one field."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from sftsolve.kernels.amplitude import Amplitude
 from sftsolve.kernels.engines import Engine, Side, Space
+from sftsolve.kernels.transforms import Basis
 from sftsolve.state import State
 
 
@@ -39,6 +40,7 @@ class Linked:
     ----------
     bound : upper bound of |eigenvalues| of F' at amplitude one
     symbol : F' per mode, asked for when it is needed
+    bases : the modes of the symbol
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class Linked:
         volume: float,
         bound: float,
         symbol: Callable[[], np.ndarray | None],
+        bases: tuple[Basis, Basis, Basis] | None = None,
     ):
-        self.links = tuple(links)
+        self.links, self.bases = tuple(links), bases
         self._amplitude, self._volume, self._bound, self._symbol = amplitude, volume, bound, symbol
         self._none = space.none(4)
         self._reference = self._none if reference is None else reference

@@ -186,12 +186,16 @@ class Transform:
         return spectrum + float(np.prod(self.work_shape)) * self.dtype.itemsize
 
     def forward(self, work: np.ndarray, spectrum: np.ndarray) -> None:
-        """Cells, padded with zeros to `work_shape`, to modes. Cosine and sine axes are transformed inside `work`."""
+        """Cells, padded with zeros to `work_shape`, to modes. Cosine and sine axes are transformed inside `work`.
+
+        Where no axis is Fourier, `work` may be `spectrum` itself.
+        """
         inner = work[tuple(slice(basis.cells) for basis in self.bases)]
         for axis in self._waves:
             self._provider.waves(inner, axis, self.bases[axis].kind, True)
         if self._real is None:
-            spectrum[...] = work
+            if spectrum is not work:
+                spectrum[...] = work
             return
         filled = [basis.cells for basis in self.bases]
         filled[self._real] = self.modes[self._real]
