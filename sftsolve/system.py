@@ -121,7 +121,7 @@ class System:
         for number, name in enumerate(self.fields):
             state.w[number] = values[name]
             if name in speeds and state.u is not None:
-                state.u[number] = speeds[name] * self.clock.scale
+                state.u[number] = speeds[name] * self.clock.scale_at(t)
         return state
 
     def force_into(self, state: State, out: State, t: float | None = None) -> None:

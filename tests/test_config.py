@@ -66,7 +66,7 @@ BAD = {
     "friction not a number": (GOOD, ("friction.gamma=nan",), ("friction.gamma", "finite number", "nan")),
     "friction is true": (GOOD, ("friction.gamma=true",), ("friction.gamma", "number", "True")),
     "negative friction": (GOOD, ("friction.gamma=-1",), ("[friction]", "from 0", "-1")),
-    "two frictions": (GOOD, ("friction.eta=0.1",), ("[friction]", "one of gamma, eta and hubble")),
+    "two frictions": (GOOD, ("friction.eta=0.1",), ("[friction]", "one of gamma, eta, hubble and schedule")),
     "no friction": (GOOD.replace("[friction]\ngamma = 3.0", ""), (), ("friction", "gradient-flow")),
     "tau without friction": (GOOD, ("friction.gamma=0",), ("tau", "gamma")),
     "cost with an unknown name": (
@@ -124,7 +124,8 @@ BAD = {
     "file of someone else": (GOOD, ("output.file=digits.h5",), ("digits.h5", "not written by sftsolve")),
     "scan": (GOOD + "\n[scan]\n", (), ("'scan' is not supported yet", "scan_friction")),
     "checkpoints": (GOOD, ("output.checkpoint_every=3",), ("'checkpoint_every' is not supported yet",)),
-    "schedule": (GOOD, ("friction.schedule={kind='cosine'}",), ("'schedule' is not supported yet",)),
+    "unknown schedule": (GOOD.replace("gamma = 3.0", "schedule = {kind = 'cosin'}"), (), ("[friction]", "did you mean cosine")),
+    "schedule without end": (GOOD.replace("gamma = 3.0", "schedule = {kind = 'cosine', eta = 1}"), (), ("[friction]", "end = ")),
     "two theories": (GOOD + NETWORK.split("[time]")[0], (), ("[grid] and [action], or [network] alone",)),
     "no theory": ("[time]\nend = 1.0\n", (), ("the theory is not clear",)),
     "unknown network": (NETWORK, ("network.kind=image-filtre",), ("network", "did you mean image-filter")),

@@ -63,13 +63,13 @@ class FrictionSection(Section):
     gamma: float | None = None
     eta: float | None = None
     hubble: float | None = None
+    schedule: dict[str, Any] | None = None
     later: ClassVar[Mapping[str, str]] = {
-        "schedule": "give a constant gamma, eta or hubble; learning-rate schedules come in a later version",
         "flrw": "give hubble; gradients that redshift come in a later version",
     }
 
     def build(self) -> Friction:
-        return Friction(gamma=self.gamma, eta=self.eta, hubble=self.hubble)
+        return Friction(gamma=self.gamma, eta=self.eta, hubble=self.hubble, schedule=self.schedule)
 
 
 class TimeSection(Section):

@@ -32,7 +32,7 @@ class UserClock:
     def __post_init__(self) -> None:
         if self.name not in ("tau", "t"):
             raise ConfigError("unknown clock", expected='"tau" or "t"', given=repr(self.name))
-        if self.name == "tau" and self.clock.gamma == 0:
+        if self.name == "tau" and not self.clock.trains:
             raise ConfigError("training time tau does not exist without friction", given="gamma = 0", remedy='take clock="t"')
 
     def check(self, name: str, value: object, above: float = 0.0) -> float:
@@ -54,6 +54,12 @@ class UserClock:
 
     def theta(self, reading: float) -> float:
         return self.clock.theta(self.t(reading))
+
+    def length(self, theta: float, h: float) -> float:
+        """What passes on this clock in a short step h of theta."""
+        t = self.clock.t(theta)
+        passed = h * self.clock.scale_at(t)
+        return passed if self.name == "t" else passed / self.clock.gamma_at(t)
 
 
 class Schedule(Protocol):

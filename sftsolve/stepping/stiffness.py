@@ -20,16 +20,17 @@ MANY_STEPS = 20_000
 _SETTLED = 500
 
 
-def stable_step(tableau: Tableau, clock: Clock, radius: float) -> float:
-    """Longest stable step in theta where the eigenvalues of the force's Jacobian lie in [-radius, 0].
+def stable_step(tableau: Tableau, clock: Clock, radius: float, t: float = 0.0) -> float:
+    """Longest stable step in theta, from physical time t, where the eigenvalues of the force's Jacobian lie in [-radius, 0].
 
     Gradient flow: s = -radius. Damped: s^2 eps + s kappa + lambda = 0, at lambda = 0 (friction alone) and lambda = radius.
     """
-    if clock.eps == 0:
+    eps, kappa = clock.eps_at(t), clock.kappa_at(t)
+    if eps == 0:
         rates: tuple[complex, ...] = (complex(-radius),)
     else:
-        root = cmath.sqrt(clock.kappa**2 - 4 * clock.eps * radius)
-        rates = (complex(-clock.kappa / clock.eps), (-clock.kappa - root) / (2 * clock.eps))
+        root = cmath.sqrt(kappa**2 - 4 * eps * radius)
+        rates = (complex(-kappa / eps), (-kappa - root) / (2 * eps))
     return min((tableau.stability_limit(rate) / abs(rate) for rate in rates if rate != 0), default=math.inf)
 
 
@@ -79,18 +80,19 @@ class Pace:
         limited = left > MANY_STEPS * stable
         if limited or steps > _SETTLED:
             self._next = -1
-            log.warning("%s", self._message(left, stable if limited else step, limited, rate))
+            log.warning("%s", self._message(theta, stable if limited else step, limited, rate))
 
-    def _message(self, left: float, step: float, limited: bool, rate: float) -> str:
-        clock, axis = self._axis.clock, self._axis
+    def _message(self, theta: float, step: float, limited: bool, rate: float) -> str:
+        clock, axis, left = self._axis.clock, self._axis, self._end - theta
+        gamma, scale = clock.gamma_at(clock.t(theta)), clock.scale_at(clock.t(theta))
         steps = left / step
         limit = f"{'stability' if limited else 'the tolerance'} limits {self._stepper.method} to steps of"
-        length = f"{axis.name} = {axis.reading(clock.t(step)):.3g}"
+        length = f"{axis.name} = {axis.length(theta, step):.3g}"
         text = [f"{limit} {length}: about {steps:,.0f} steps to the end, {_duration(steps / rate)} at this rate"]
-        if limited and clock.eps > 0 and clock.kappa / clock.eps > 100:
+        if limited and clock.damped and gamma * scale > 100:
             text.append(
-                f'at gamma = {clock.gamma:g}, dynamics="gradient-flow" has the same solution after an initial layer, up to about '
-                f"1/gamma^2 = {clock.gamma**-2:.1g}, without the fast friction"
+                f'at gamma = {gamma:g}, dynamics="gradient-flow" has the same solution after an initial layer, up to about '
+                f"1/gamma^2 = {gamma**-2:.1g}, without the fast friction"
             )
         if limited:
             text.append("a coarser grid allows longer steps; implicit and exponential steppers, made for this, are not here yet")
