@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sftsolve.output import Result
     from sftsolve.output import open_result as open
     from sftsolve.simulation import simulate, solve
+    from sftsolve.sources import BatchSchedule, MiniBatches
     from sftsolve.state import State
     from sftsolve.system import System, discretise
 
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Action": "action",
+    "BatchSchedule": "sources",
     "Convolution": "kernels.convolution",
     "Dense": "kernels.dense",
     "Fractional": "kernels.fractional",
@@ -47,6 +49,7 @@ _WHERE = {
     "Grid": "grid",
     "Kernel": "kernels.inspect",
     "LowRank": "kernels.low_rank",
+    "MiniBatches": "sources",
     "Modulated": "kernels.modulated",
     "PointwiseMatrix": "kernels.pointwise",
     "Result": "output",
@@ -66,6 +69,7 @@ _RENAMED = {"open": "open_result"}
 
 __all__ = [
     "Action",
+    "BatchSchedule",
     "Convolution",
     "Dense",
     "Fractional",
@@ -73,6 +77,7 @@ __all__ = [
     "Grid",
     "Kernel",
     "LowRank",
+    "MiniBatches",
     "Modulated",
     "PointwiseMatrix",
     "Result",

@@ -20,7 +20,7 @@ from sftsolve.errors import ActionError, is_number
 from sftsolve.expression import CONSTANTS, Names, parse
 from sftsolve.friction import Friction
 from sftsolve.grid import AXES, Grid
-from sftsolve.sources import Source, make_source, on_grid
+from sftsolve.sources import BoundSources, Form, Source, forms, make_source, moving, on_grid
 
 # Names that mean something else in expressions or in the output file.
 RESERVED = frozenset({"t", "tau", "ts", "meta", "VTKHDF", *AXES, *CONSTANTS})
@@ -34,8 +34,8 @@ class Action:
     fields : names of the fields
     cost : density c of the cost as an expression, the force being -dC/dw; ``"0"`` where only kernels act
     parameters : numbers by name
-    sources : fields J(x), K(x) from outside by name: array, number, expression, ``{"file": ..., "dataset": ...}`` or a
-        function of the grid
+    sources : fields J(x, t), K(x, t) from outside by name: array, number, expression of the coordinates, the parameters and the
+        physical time t, ``{"file": ..., "dataset": ...}``, `MiniBatches` or a function of the grid
     kernels : further operators between fields, e.g. `PointwiseMatrix`; one or a list
     friction : gamma, eta or Hubble rate; none means gamma = 1 for a gradient flow
 
@@ -93,14 +93,27 @@ class Action:
         )
         return parse(self.cost, names, "the cost")
 
-    def sources_at(self, grid: Grid) -> dict[str, np.ndarray]:
-        """Every source by name as an array of the grid's shape.
+    def sources_at(self, grid: Grid, t: float = 0.0) -> dict[str, np.ndarray]:
+        """Every source by name at physical time t as an array of the grid's shape; where it jumps, the later value.
 
         Raises
         ------
         GridError : a source of the wrong shape or not finite
         """
-        return {name: on_grid(grid, name, source.values(grid, self.parameters)) for name, source in self.sources.items()}
+        found = {}
+        for name, source in self.sources.items():
+            mover = moving(source, grid, self.parameters)
+            values = source.values(grid, self.parameters) if mover is None else mover.values_at(grid, self.parameters, t)
+            found[name] = on_grid(grid, name, values)
+        return found
+
+    def forms(self, grid: Grid) -> dict[str, Form]:
+        """How every source that changes in time enters the density, by name."""
+        return forms(self.sources, grid, self.parameters)
+
+    def bound_sources(self, grid: Grid, t: float = 0.0) -> BoundSources:
+        """All sources on a grid, at a moment."""
+        return BoundSources(self.sources, grid, self.parameters, t)
 
     def __repr__(self) -> str:
         parts = [f"fields={list(self.fields)}", f"cost={self.cost!r}"]

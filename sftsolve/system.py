@@ -15,7 +15,7 @@ from sftsolve.errors import ActionError, ConfigError, GridError, nearest
 from sftsolve.friction import make_clock
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.kernels.local import LocalForce
-from sftsolve.kernels.protocol import Operator, merged
+from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, merged
 from sftsolve.linear import LinearPart, linear_part
 from sftsolve.loops import ghosts
 from sftsolve.parallel import slabs
@@ -72,9 +72,10 @@ class System:
                 "the grid is too small for this cost", expected=f"at least {halo} cells on every axis", given=grid.shape
             )
         self.layout = Layout.of(grid, halo, dtype)
+        self.sources = action.bound_sources(grid)
         self.local: LocalForce | None = None
         if found:
-            self.local = LocalForce(found, grid, self.layout, action.parameters, action.sources_at(grid))
+            self.local = LocalForce(found, grid, self.layout, action.parameters, self.sources)
             for note in found.notes:
                 log.warning("%s", note)
         self.kernels: tuple[Operator, ...] = merged([self._bind(kernel) for kernel in action.kernels])
@@ -92,6 +93,37 @@ class System:
     def linear(self) -> LinearPart | None:
         """The linear part of the force that implicit and exponential steppers take out of it; None where there is none."""
         return linear_part(self.action, self.grid, self.order, self.layout, self.kernels)
+
+    @property
+    def time_dependent(self) -> bool:
+        """Whether the force at a state depends on the time t explicitly."""
+        return any(changes_in_time(operator) for operator in self.operators)
+
+    def switches(self, first: float, last: float) -> list[float]:
+        """Physical times inside (first, last), sorted, where the force or the friction jumps or has a kink: steps end there."""
+        switching = [operator for operator in self.operators if isinstance(operator, Switching)]
+        times = {time for operator in switching for time in operator.switches(first, last)}
+        return sorted(times | set(self.clock.jumps(first, last)))
+
+    def enter(self, t: float) -> None:
+        """Let everything that is smooth only in pieces of time take up the piece that starts at t or holds it.
+
+        Forces at times inside the pieces at hand, their ends included, use the smooth extension of these pieces, so that a step
+        that ends at a switch sees the limit from before; a force at any other time takes up the pieces of that time.
+        """
+        for operator in self.operators:
+            if isinstance(operator, Switching):
+                operator.enter(t)
+
+    def check_times(self, first: float, last: float) -> None:
+        """See that everything from outside has a value at all physical times of a run from `first` to `last`.
+
+        Raises
+        ------
+        GridError : a source that is not finite at the start
+        ConfigError : a time series that is too short
+        """
+        self.sources.check(first, last)
 
     def state(self, initial: Mapping[str, Any], velocity: Mapping[str, Any] | None = None, t: float = 0.0) -> State:
         """A state from values by field name: arrays of the grid's shape, numbers, or expressions of the coordinates.
@@ -161,19 +193,22 @@ class System:
             self._fill(state.storage, *self._geometry, self._walls)
 
     def force(self, w: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """F = -dC/dw of plain arrays (field, *shape), copied in and out."""
+        """F = -dC/dw of plain arrays (field, *shape), copied in and out; where something jumps at t, the later value."""
         state = self._wrap(w, t)
+        self.enter(t)
         out = state.like()
         self.force_into(state, out)
         return out.w.copy()
 
     def cost(self, w: np.ndarray, t: float = 0.0) -> float:
         """The discrete cost of plain arrays (field, *shape)."""
+        self.enter(t)
         return self.cost_of(self._wrap(w, t))
 
     def jvp(self, w: np.ndarray, dw: np.ndarray, t: float = 0.0) -> np.ndarray:
         """F'(w) dw of plain arrays (field, *shape)."""
         state, direction = self._wrap(w, t), self._wrap(dw, t)
+        self.enter(t)
         out = state.like()
         self.jvp_into(state, direction, out)
         return out.w.copy()

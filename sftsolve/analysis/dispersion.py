@@ -80,10 +80,12 @@ class _Background(Mapping[Any, Any]):
     """Values of the leaves at sample cells: fields and sources frozen there, slopes of the fields as they are."""
 
     def __init__(self, found: Discrete, action: Action, grid: Grid, w: np.ndarray, t: float):
-        size = grid.size
-        sources = action.sources_at(grid)
-        known = grid.mesh | sources
-        arrays = [np.broadcast_to(known[name], grid.shape) for name in found.names.arrays]
+        size, names = grid.size, found.names.arrays
+        sources = action.bound_sources(grid, t)
+        arrays = [np.broadcast_to(grid.mesh[name], grid.shape) if name in grid.axes else np.empty(grid.shape) for name in names]
+        for name, values in zip(names, arrays, strict=True):
+            if name not in grid.axes:
+                sources.write(name, values)
         # Evenly strided cells, and those of the extreme values, where a small patch of the wrong sign would lie.
         strided = np.linspace(0, size - 1, min(size, _CELLS)).astype(np.int64)
         extreme = [index for values in (*w, *arrays) for index in (np.argmin(values), np.argmax(values))]
@@ -92,7 +94,8 @@ class _Background(Mapping[Any, Any]):
         self._w = w
         self._fields = [field[self._index] for field in w]
         self._arrays = [array[self._index] for array in arrays]
-        self._scalars = {"t": t, **action.parameters, **found.conditions.data}
+        moving = dict(zip(sources.scalar_names, sources.scalars(t), strict=True))
+        self._scalars = {"t": t, **action.parameters, **found.conditions.data, **moving}
         self._grid = grid
         self.refinement = 1
 

@@ -1,7 +1,7 @@
 """From an action and a grid's kind to the text of a module: everything that decides what is compiled, nothing else.
 
-Names of fields and sources, the density, the order, the axes and the kind of condition on each face go in; values of parameters,
-sources, wall data, sizes and spacings are arguments.
+Names of fields and sources, the forms of sources that move, the density, the order, the axes and the kind of condition on each
+face go in; values of parameters, sources, wall data, sizes and spacings are arguments.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sftsolve.action import Action
-from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply
+from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
 from sftsolve.codegen import terms, walls
 from sftsolve.codegen.module import Module
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.errors import ActionError
 from sftsolve.grid import AXES, Grid
+from sftsolve.sources import Form
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Plan:
     halo : ghost cells that the kernels read
     reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
     faces : (axis, side) with a boundary energy
+    time_dependent : whether the density holds the time itself, or a source that moves
     notes : natural conditions, in words
     """
 
@@ -41,6 +43,7 @@ class Plan:
     halo: int
     reach: int
     faces: tuple[tuple[str, str], ...]
+    time_dependent: bool = False
     notes: tuple[str, ...] = field(default=())
 
     def traffic(self, cells: int, itemsize: int) -> int:
@@ -56,12 +59,16 @@ class Discrete:
     ----------
     density : the density, integrated by parts where walls ask for it
     names : fields and arrays
+    scalars : what the generated code takes as numbers, besides parameters and wall data
+    time_dependent : whether the density holds the time itself, or a source that moves
     conditions : what its walls add
     variation : discrete cost and force
     """
 
     density: Node
     names: terms.Names
+    scalars: tuple[str, ...]
+    time_dependent: bool
     conditions: walls.Walls
     variation: terms.Variation
 
@@ -80,13 +87,20 @@ def discretised(action: Action, grid: Grid, order: int, density: Node | None = N
             expected="order=2, or periodic axes",
             given=f"order={order} and walls on {', '.join(grid.walls)}",
         )
-    density = terms.integrate_by_parts(action.density(grid.axes) if density is None else density, grid.walls)
+    forms = action.forms(grid)
+    typed = action.density(grid.axes) if density is None else density
+    movers = {name for name in forms if name in _symbols(typed)}
+    density = substitute(typed, {Symbol(name): form.tree for name, form in forms.items()})
+    density = terms.integrate_by_parts(density, grid.walls)
     if density == ZERO:
         return None
-    arrays = tuple(sorted({*action.sources, *grid.axes} & _symbols(density)))
+    hidden = [array for form in forms.values() for array in form.arrays]
+    arrays = tuple(sorted({*action.sources, *hidden, *grid.axes} & _symbols(density)))
     names = terms.Names(action.fields, arrays)
     conditions = walls.analyse(density, names, grid)
-    return Discrete(density, names, conditions, terms.Variation(terms.split(density), names, stencils))
+    scalars = ("t", *(scalar for form in forms.values() for scalar in form.scalars))
+    variation = terms.Variation(terms.split(density), names, stencils)
+    return Discrete(density, names, scalars, bool(movers) or "t" in _symbols(typed), conditions, variation)
 
 
 _PLANS: dict[tuple[object, ...], Plan | None] = {}
@@ -102,7 +116,7 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64", dens
     ------
     ActionError : see `discretised`
     """
-    given = tuple(action.parameters), tuple(action.sources)
+    given = tuple(action.parameters), tuple(action.sources), tuple(sorted(action.forms(grid).items(), key=_first))
     cost = action.cost if density is None else density
     key = (cost, action.fields, given, grid.axes, str(grid.boundary), order, real)
     if key not in _PLANS:
@@ -121,9 +135,7 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     directions = [terms.linearise(node) for node in forces]
     scalars = (
         *(inverse_spacing(axis).name for axis in AXES if axis in grid.axes),
-        "t",
-        *sorted(action.parameters),
-        *sorted(conditions.data),
+        *sorted({*found.scalars, *action.parameters, *conditions.data}),
     )
     reach = 0 if conditions.mirrored else _slot_radius(by_cell)
     module = Module(
@@ -147,9 +159,12 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         half = {name: step for name, step in steps.items() if step is not None}
         module.face(f"face_{axis}_{side}", energy, surface, half, inverse_spacing(axis).name)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
-    return Plan(
-        module.text, names, scalars, conditions.data, halo, reach, tuple(sorted(conditions.energies)), tuple(conditions.notes)
-    )
+    faces, notes = tuple(sorted(conditions.energies)), tuple(conditions.notes)
+    return Plan(module.text, names, scalars, conditions.data, halo, reach, faces, found.time_dependent, notes)
+
+
+def _first(pair: tuple[str, Form]) -> str:
+    return pair[0]
 
 
 def _symbols(density: Node) -> set[str]:

@@ -59,6 +59,11 @@ class Linked:
         self._none = space.none(4)
         self._reference = self._none if reference is None else reference
 
+    @property
+    def time_dependent(self) -> bool:
+        """Whether the amplitude varies."""
+        return self._amplitude.constant is None
+
     def add_force(self, state: State, out: State, t: float) -> None:
         self._add(state, self._reference, out, t)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.loops import boxes
 from sftsolve.parallel import slabs
+from sftsolve.sources import BoundSources
 from sftsolve.state import Layout, State
 
 
@@ -24,14 +25,16 @@ class LocalForce:
     plan : what was generated
     grid, layout : where it acts
     parameters : values by name
-    sources : values by name on the grid, (field-free arrays of shape grid.shape)
+    sources : on the grid, at a moment; the sweeps follow it to the time they are asked for
     """
 
-    def __init__(self, plan: Plan, grid: Grid, layout: Layout, parameters: dict[str, float], sources: dict[str, np.ndarray]):
-        self.plan, self.grid, self.layout = plan, grid, layout
+    def __init__(self, plan: Plan, grid: Grid, layout: Layout, parameters: dict[str, float], sources: BoundSources):
+        self.plan, self.grid, self.layout, self.sources = plan, grid, layout, sources
         self.module: Any = cache.load(plan.text)
         self._scalars = self._values(parameters)
-        self._arrays = self._padded(sources)
+        self._arrays = layout.zeros(max(1, len(plan.names.arrays)))
+        self._numbers = {name: number for number, name in enumerate(plan.names.arrays)}
+        self.load(plan.names.arrays)
         region = boxes.whole(layout)
         self._domain = np.array([bound for pair in region for bound in pair], np.int64)
         self._reach = np.array([plan.reach if axis in grid.walls else 0 for axis in AXES], np.int64)
@@ -100,26 +103,51 @@ class LocalForce:
     def _driver(self, name: str) -> Callable[..., None]:
         return getattr(self.module, name if self._parts == 1 else f"{name}_threads")
 
+    @property
+    def time_dependent(self) -> bool:
+        """Whether the force at a state depends on the time."""
+        return self.plan.time_dependent
+
+    def switches(self, first: float, last: float) -> list[float]:
+        """Times inside (first, last) where some source is not smooth."""
+        return self.sources.switches(first, last)
+
+    def enter(self, t: float) -> None:
+        """Take up the pieces of the sources that hold t, the later ones where two meet."""
+        self.load(self.sources.enter(t))
+
+    def load(self, names: Iterable[str]) -> None:
+        """Take up the values of these sources anew, as they are now."""
+        mesh, interior = self.grid.mesh, self.layout.interior(self._arrays)
+        for name in names:
+            number = self._numbers.get(name)
+            if number is None:  # a source that the density does not hold
+                continue
+            if name in mesh:
+                interior[number] = mesh[name]
+            else:
+                self.sources.write(name, interior[number])
+            self._surround(self._arrays[number])
+
     def _at(self, t: float) -> np.ndarray:
         self._scalars[self._time] = t
+        if self.sources.time_dependent:
+            self.load(self.sources.follow(t))
+            self._scalars[self._hidden] = self.sources.scalars(t)
         return self._scalars
 
     def _values(self, parameters: dict[str, float]) -> np.ndarray:
         values = {f"1/h{axis}": 1.0 / h for axis, h in zip(self.grid.axes, self.grid.spacing, strict=True)}
-        values |= {"t": 0.0, **parameters, **self.plan.data}
+        values |= {"t": 0.0, **parameters, **self.plan.data, **dict.fromkeys(self.sources.scalar_names, 0.0)}
         self._time = self.plan.scalars.index("t")
+        self._hidden = np.array([self.plan.scalars.index(name) for name in self.sources.scalar_names], np.int64)
         return np.array([values[name] for name in self.plan.scalars])
 
-    def _padded(self, sources: dict[str, np.ndarray]) -> np.ndarray:
-        """Sources in the storage's layout; ghosts copied round periodic axes, mirrored or extrapolated at walls."""
-        storage = self.layout.zeros(max(1, len(self.plan.names.arrays)))
-        mesh = self.grid.mesh
-        interior = self.layout.interior(storage)
-        for number, name in enumerate(self.plan.names.arrays):
-            interior[number] = sources[name] if name in sources else mesh[name]
+    def _surround(self, array: np.ndarray) -> None:
+        """Ghosts of a source in padded storage (Z, Y, X): copied round periodic axes, mirrored or extrapolated at walls."""
         for axis in range(3):
             start, n, halo = self.layout.offset[axis], self.layout.shape[axis], self.layout.halo[axis]
-            lines = np.moveaxis(storage, axis + 1, 0)
+            lines = np.moveaxis(array, axis, 0)
             for m in range(1, halo + 1):
                 if AXES[axis] not in self.grid.walls:
                     lines[start - m], lines[start + n - 1 + m] = lines[start + n - m], lines[start + m - 1]
@@ -130,7 +158,6 @@ class LocalForce:
                     first, last = lines[start].copy(), lines[start + n - 1].copy()
                     lines[start - m] = first + m * (first - lines[start + inner])
                     lines[start + n - 1 + m] = last + m * (last - lines[start + n - 1 - inner])
-        return storage
 
     def _factors(self) -> np.ndarray:
         """Sign with which an image's contribution folds back, (axis, image, field)."""

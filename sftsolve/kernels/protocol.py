@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -90,7 +90,9 @@ def readable(size: float) -> str:
 class Operator(Protocol):
     """A part of the cost bound to a grid. States come with filled ghosts; nothing of field size is allocated.
 
-    An operator may also offer ``merge(other) -> Operator | None``: one that does the work of both at a lower price, or None.
+    An operator may also offer ``merge(other) -> Operator | None``: one that does the work of both at a lower price, or None. One
+    that changes in time says so by an attribute ``time_dependent``; if it is smooth only in pieces of time it also offers what
+    `Switching` has.
     """
 
     def add_force(self, state: State, out: State, t: float) -> None:
@@ -112,6 +114,27 @@ class Operator(Protocol):
     def bound(self, t: float = 0.0) -> float | None:
         """Upper bound of |eigenvalues| of F' at time t for any state; None where it depends on the state."""
         ...
+
+
+@runtime_checkable
+class Switching(Protocol):
+    """An operator that is smooth only in pieces of time.
+
+    Evaluations at times inside the piece at hand, its ends included, use its smooth extension; others take up their own piece.
+    """
+
+    def switches(self, first: float, last: float) -> Sequence[float]:
+        """Times inside (first, last) where it is not smooth."""
+        ...
+
+    def enter(self, t: float) -> None:
+        """Take up the piece that holds t, the later one where two meet."""
+        ...
+
+
+def changes_in_time(operator: Operator) -> bool:
+    """Whether the force of an operator depends on t explicitly."""
+    return bool(getattr(operator, "time_dependent", False))
 
 
 class Kernel(Protocol):

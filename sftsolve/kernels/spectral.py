@@ -83,6 +83,11 @@ class SpectralSum:
             return None
         return SpectralSum(self.couplings + other.couplings, self.space, self._volume, self._count)
 
+    @property
+    def time_dependent(self) -> bool:
+        """Whether some amplitude varies."""
+        return any(coupling.amplitude.constant is None for coupling in self.couplings)
+
     def add_force(self, state: State, out: State, t: float) -> None:
         self._add(state, out, t, True)
 

@@ -1,0 +1,35 @@
+"""Sources J(x, t), K(x, t): what training data become.
+
+An array, a number, an expression, a data set in an HDF5 file or a function of the grid; in time also expressions of t, series
+of frames and mini-batches. `make_source` tells them apart by what was given.
+"""
+
+from sftsolve.sources.arrays import as_array, on_grid, open_dataset, read_dataset
+from sftsolve.sources.batches import BatchSchedule, MiniBatches
+from sftsolve.sources.bound import BoundSources, forms, moving
+from sftsolve.sources.expressions import ExpressionSource
+from sftsolve.sources.make import make_source
+from sftsolve.sources.moving import Form, Moving, TimeSource
+from sftsolve.sources.static import ArraySource, FileSource, FunctionSource, Source, evaluate_on
+
+__all__ = [
+    "ArraySource",
+    "BatchSchedule",
+    "BoundSources",
+    "ExpressionSource",
+    "FileSource",
+    "Form",
+    "FunctionSource",
+    "MiniBatches",
+    "Moving",
+    "Source",
+    "TimeSource",
+    "as_array",
+    "evaluate_on",
+    "forms",
+    "make_source",
+    "moving",
+    "on_grid",
+    "open_dataset",
+    "read_dataset",
+]
