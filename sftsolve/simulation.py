@@ -287,7 +287,7 @@ class _Run:
             step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
         else:
             step = self.axis.theta(first)
-        self.controller = PIController(step, self.stepper.error_exponent, limit)
+        self.controller = PIController(self.stepper.rule.rounded(step), limit)
 
     def through(self, interrupts: Interrupts, bar: ProgressBar) -> Result:
         """Step from event to event; what is due there is written with the exact time."""
@@ -316,11 +316,11 @@ class _Run:
             if error <= 1.0:
                 break
             self.rejected += 1
-            self.controller.rejected(length, error)
+            self.controller.rejected(length, error, self.stepper.error_exponent, self.stepper.rule)
             if self.controller.step < _SMALLEST * max(abs(self.theta), _NEAR_ZERO * self.span):
                 self._fail(lambda saved: too_short(self.system, self.stepper, self.state, saved))
         self.stepper.accept(self.state)
-        self.controller.accepted(length, error)
+        self.controller.accepted(length, error, self.stepper.error_exponent, self.stepper.rule)
         self.theta = target if hits else self.theta + length
         self.state.t = self.system.clock.t(self.theta)
         self.pace.look(self.state, self.theta, self.steps, self.controller.step)

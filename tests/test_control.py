@@ -10,8 +10,10 @@ from linear_systems import PointwiseSystem, springs
 from sftsolve.errors import ConfigError
 from sftsolve.friction import Friction
 from sftsolve.stepping import (
+    ANY_STEP,
     Pace,
     PIController,
+    StepRule,
     Tolerance,
     UserClock,
     events,
@@ -47,9 +49,23 @@ def test_bad_atol(atol):
 # --- controller
 
 
+class Controller(PIController):
+    """A controller of steps of one method."""
+
+    def __init__(self, step, exponent, rule=ANY_STEP, **options):
+        super().__init__(step, **options)
+        self.exponent, self.rule = exponent, rule
+
+    def accepted(self, taken, error):
+        super().accepted(taken, error, self.exponent, self.rule)
+
+    def rejected(self, taken, error):
+        super().rejected(taken, error, self.exponent, self.rule)
+
+
 def settled(exponent=3, **options):
     """A controller past its trial step, with h = 1 and a step of error 1 behind it."""
-    controller = PIController(1.0, exponent, **options)
+    controller = Controller(1.0, exponent, **options)
     controller.accepted(1.0, 1.0)
     controller.step = 1.0
     return controller
@@ -74,14 +90,14 @@ def test_factors_are_held():
     limited = settled(largest=1.5)
     limited.accepted(1.0, 1e-9)
     assert limited.step == 1.5
-    assert PIController(4.0, 3, largest=1.5).step == 1.5
+    assert PIController(4.0, largest=1.5).step == 1.5
 
 
 def test_the_first_step_is_a_trial():
-    controller = PIController(1.0, 3)
+    controller = Controller(1.0, 3)
     controller.accepted(1.0, 1e-6)
     assert controller.step == pytest.approx(0.9 * 100)
-    far = PIController(1.0, 3)
+    far = Controller(1.0, 3)
     far.accepted(1.0, 0.0)
     assert far.step == 1000
 
@@ -99,6 +115,33 @@ def test_after_a_rejection():
     assert controller.step == pytest.approx(0.9, rel=1e-3)
     controller.rejected(1.0, 1e12)
     assert controller.step == pytest.approx(0.2)
+
+
+def test_a_trial_that_was_rejected_does_not_grow():
+    controller = Controller(1.0, 3)
+    controller.rejected(1.0, 8.0)
+    h = controller.step
+    controller.accepted(h, 1e-9)
+    assert controller.step == h
+
+
+def test_a_dead_band_keeps_the_step():
+    controller = settled(rule=StepRule(growth=1.5, dead_band=1.15))
+    controller.accepted(1.0, (1.1 / 0.9) ** -5)  # asks for a factor near 1.1
+    assert controller.step == 1.0
+    controller.accepted(1.0, 1e-3)
+    assert controller.step == 1.5
+    controller.accepted(1.5, 2.0)
+    assert controller.step < 1.5
+
+
+def test_steps_of_an_octave_in_four_parts():
+    rule = StepRule(per_octave=4)
+    assert rule.rounded(1.0) == 1.0 and rule.rounded(2.0) == 2.0 and rule.rounded(1.5) == pytest.approx(2**0.5)
+    controller = settled(rule=rule)
+    controller.accepted(1.0, 1e-3)
+    assert 4 * math.log2(controller.step) == pytest.approx(round(4 * math.log2(controller.step)), abs=1e-12)
+    assert rule.rounded(math.inf) == math.inf
 
 
 @pytest.mark.parametrize("error", [math.nan, math.inf])

@@ -22,9 +22,10 @@ import sftsolve as sft
 from sftsolve.errors import ConfigError, FileError, GridError, StepError
 from sftsolve.output import HDF5Writer
 from sftsolve.simulation import simulate, solve
-from sftsolve.stepping import STEPPERS, ProgressBar, Tolerance, make_stepper
+from sftsolve.stepping import ProgressBar, Tolerance, make_stepper
+from sftsolve.stepping.tableaus import explicit_methods
 
-METHODS = tuple(STEPPERS)
+METHODS = explicit_methods()
 QUIET = {"progress": False}
 
 

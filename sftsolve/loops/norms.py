@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import overload
 
-from sftsolve.loops.combine import Arrays, Numbers, weighted
+from sftsolve.loops.combine import Arrays, Numbers, weighted, weighted_pair
 from sftsolve.parallel import SMALL, slabs
 from sftsolve.state import Layout
 
@@ -35,26 +35,24 @@ def _square(i, ends, terms, weights, rule, atol):  # type: ignore[no-untyped-def
 
 @overload(_square, jit_options={"fastmath": _FASTMATH, "error_model": "numpy"})
 def _square_of_type(i, ends, terms, weights, rule, atol):  # type: ignore[no-untyped-def]
-    count = len(weights)
+    count = len(weights) // 3
 
     def flow(i, ends, terms, weights, rule, atol):  # type: ignore[no-untyped-def]
-        h, rtol = rule
-        scale = atol + rtol * _larger(abs(ends[0][i]), abs(ends[1][i]))
-        error = h * weighted(terms, weights, i) / scale
+        scale = atol + rule[0] * _larger(abs(ends[0][i]), abs(ends[1][i]))
+        error = weighted(terms, weights, i) / scale
         return error * error
 
     def damped(i, ends, terms, weights, rule, atol):  # type: ignore[no-untyped-def]
-        h, rtol, kappa, mix, own, share = rule
-        velocity = weighted(terms[:count], weights, i)
-        acceleration = weighted(terms[count:], weights, i) - kappa * velocity
+        rtol, mix, own, share = rule
+        error, error_u = weighted_pair(terms[:count], terms[count:], weights, i)
+        error_u += mix * error
         scale = atol + rtol * _larger(abs(ends[0][i]), abs(ends[1][i]))
         scale_u = own * (atol + rtol * _larger(abs(ends[2][i]), abs(ends[3][i]))) + share * scale
-        error = h * velocity / scale
-        error_u = h * (mix * velocity + acceleration) / scale_u
+        error, error_u = error / scale, error_u / scale_u
         # Where the first is NaN, so is the second, which holds the same terms.
         return _larger(error * error, error_u * error_u)
 
-    return flow if len(terms) == count else damped
+    return flow if len(ends) == 2 else damped
 
 
 @njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
@@ -125,20 +123,20 @@ class CellSums:
     def error(self, ends: Arrays, terms: Arrays, weights: Numbers, rule: Numbers, atol: np.ndarray) -> float:
         """Root mean square of an error in units of its tolerance.
 
-        Gradient flow, ``ends = (w_old, w_new)``, ``terms`` = the F_j, ``rule = (h, rtol)``:
+        Gradient flow, ``ends = (w_old, w_new)``, ``rule = (rtol,)``:
 
-            e = h sum d_j F_j,    scale = atol + rtol max(|w_old|, |w_new|)
+            e = sum d_j terms_j,    scale = atol + rtol max(|w_old|, |w_new|)
 
-        Damped, ``ends = (w_old, w_new, u_old, u_new)``, ``terms`` = the U_j and then the F_j,
-        ``rule = (h, rtol, kappa, mix, own, share)``: the larger of e_w/scale and e_u/scale_u in each cell, with
+        Damped, ``ends = (w_old, w_new, u_old, u_new)``, ``terms = (U..., F...)``, ``weights = (d..., f..., g...)``,
+        ``rule = (rtol, mix, own, share)``: the larger of e_w/scale and e_u/scale_u in each cell, with
 
-            e_w = h sum d_j U_j,    e_u = h sum d_j (F_j - kappa U_j) + mix e_w
+            e_w = sum d_j U_j,    e_u = sum f_j F_j - sum g_j U_j + mix e_w
             scale_u = own (atol + rtol max(|u_old|, |u_new|)) + share scale
 
         Parameters
         ----------
         ends : flat fields at both ends of the step
-        weights : the d_j
+        terms, weights : flat arrays and scalars of their type, as above
         atol : absolute tolerance per field
         """
         if self._small:

@@ -1,19 +1,22 @@
 """Stepping through time: tables of coefficients, steps in place, step size control, schedules."""
 
-from sftsolve.stepping.control import PIController, Tolerance
+from sftsolve.stepping.control import ANY_STEP, PIController, StepRule, Tolerance
 from sftsolve.stepping.failure import too_many, too_short
-from sftsolve.stepping.registry import STEPPERS, Stepper, check_memory, make_stepper, registers, resolve
+from sftsolve.stepping.registry import STEPPERS, Method, Stepper, check_memory, make_stepper, registers, resolve
 from sftsolve.stepping.schedule import Event, UserClock, events, scalar_schedule, snapshot_schedule
 from sftsolve.stepping.stiffness import Pace
 from sftsolve.stepping.watch import Interrupts, ProgressBar
 
 __all__ = [
+    "ANY_STEP",
     "STEPPERS",
     "Event",
     "Interrupts",
+    "Method",
     "PIController",
     "Pace",
     "ProgressBar",
+    "StepRule",
     "Stepper",
     "Tolerance",
     "UserClock",

@@ -62,6 +62,31 @@ def _positive(value: object) -> bool:
     return number and math.isfinite(value) and value > 0  # type: ignore[arg-type,operator]
 
 
+@dataclass(frozen=True)
+class StepRule:
+    """How a method wants its steps to change.
+
+    Attributes
+    ----------
+    growth : largest factor from one step to the next
+    dead_band : a factor from 1 to this leaves the step as it is: methods that prepare something for a step like to keep it
+    per_octave : steps are 2^(j / per_octave) only, so that what was prepared for them is met again; 0 for any
+    """
+
+    growth: float = 5.0
+    dead_band: float = 1.0
+    per_octave: int = 0
+
+    def rounded(self, step: float) -> float:
+        """The longest admissible step up to `step`."""
+        if not self.per_octave or not 0 < step < math.inf:
+            return step
+        return float(2.0 ** (math.floor(self.per_octave * math.log2(step) + 1e-9) / self.per_octave))
+
+
+ANY_STEP = StepRule()
+
+
 class PIController:
     """Proportional-integral control, PI(0.6, -0.2) by default (G. Soderlind, Numer. Algorithms 31 (2002) 281-310).
 
@@ -74,46 +99,51 @@ class PIController:
     Parameters
     ----------
     step : the first step, in theta; a cautious guess
-    exponent : k, order of the embedded result + 1
     largest : upper limit of the step
     """
 
     def __init__(
         self,
         step: float,
-        exponent: int,
         largest: float = math.inf,
         alpha: float = 0.6,
         beta: float = -0.2,
         safety: float = 0.9,
-        factors: tuple[float, float] = (0.2, 5.0),
+        lowest: float = 0.2,
     ):
         self.step = min(step, largest)
-        self._exponent = exponent
         self._largest = largest
-        self._alpha, self._beta, self._safety = alpha, beta, safety
-        self._lowest, self._highest = factors
-        self._growth = _TRIAL_GROWTH
+        self._alpha, self._beta, self._safety, self._lowest = alpha, beta, safety, lowest
         self._before: float | None = None
+        self._rejected = False
 
-    def accepted(self, taken: float, error: float) -> None:
-        """Choose the next step after one of length `taken` (at most `step`: it may have been cut short to hit a time)."""
+    def accepted(self, taken: float, error: float, exponent: int, rule: StepRule = ANY_STEP) -> None:
+        """Choose the next step after one of length `taken` (at most `step`: it may have been cut short to hit a time).
+
+        Parameters
+        ----------
+        error : of the step, in units of the tolerance
+        exponent : k, order of the embedded result + 1
+        rule : how the method wants its steps to change
+        """
         if taken < _TELLING * self.step:
             return
         # What the error would have been, had the step not been cut short.
-        error = max(error * (self.step / taken) ** self._exponent, _SMALLEST_ERROR)
+        error = max(error * (self.step / taken) ** exponent, _SMALLEST_ERROR)
         if self._before is None:
-            factor = self._safety * error ** (-1 / self._exponent)
+            factor, growth = self._safety * error ** (-1 / exponent), _TRIAL_GROWTH
         else:
-            factor = self._safety * (error**-self._alpha * self._before**-self._beta) ** (1 / self._exponent)
-        self.step = min(self.step * min(max(factor, self._lowest), self._growth), self._largest)
+            factor, growth = self._safety * (error**-self._alpha * self._before**-self._beta) ** (1 / exponent), rule.growth
+        factor = min(max(factor, self._lowest), 1.0 if self._rejected else growth)
+        if not 1.0 <= factor <= rule.dead_band:
+            self.step = min(rule.rounded(self.step * factor), self._largest)
         self._before = max(error, _SMALLEST_MEMORY)
-        self._growth = self._highest
+        self._rejected = False
 
-    def rejected(self, taken: float, error: float) -> None:
+    def rejected(self, taken: float, error: float, exponent: int, rule: StepRule = ANY_STEP) -> None:
         """Choose a shorter step after one of length `taken` was rejected; `error` may be NaN or infinite."""
         factor = 0.1
         if math.isfinite(error):
-            factor = min(max(self._safety * error ** (-1 / self._exponent), self._lowest), 0.9)
-        self.step = taken * factor
-        self._growth = 1.0
+            factor = min(max(self._safety * error ** (-1 / exponent), self._lowest), 0.9)
+        self.step = rule.rounded(taken * factor)
+        self._rejected = True

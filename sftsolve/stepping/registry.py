@@ -6,24 +6,31 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from sftsolve.errors import ConfigError, GridError, nearest
 from sftsolve.grid import Grid
 from sftsolve.state import Layout, State
-from sftsolve.stepping.control import Tolerance
+from sftsolve.stepping.control import StepRule, Tolerance
 from sftsolve.stepping.explicit import ExplicitRungeKutta
+from sftsolve.stepping.exponential import FrictionExact, ModeExact, exponential
 from sftsolve.stepping.tableaus import explicit_methods, tableau
 
 log = logging.getLogger("sftsolve")
 
 
 class Stepper(Protocol):
-    """What the time loop drives: steps in place, proposed by `step`, made final by `accept`."""
+    """What the time loop drives: steps in place, proposed by `step`, made final by `accept`.
+
+    A stepper may also offer ``interpolate(state, c, out)``: the fields at the fraction c of the step accepted last, so that
+    snapshots do not cut steps; and ``fixed_step``, the length in theta that every one of its steps must have.
+    """
 
     force_evaluations: int
     linear_solves: int
+    rule: StepRule
 
     @property
     def method(self) -> str:
@@ -64,14 +71,43 @@ class Stepper(Protocol):
         ...
 
 
-def _explicit(method: str, system: Any) -> Stepper:
-    return ExplicitRungeKutta(system, tableau(method))
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method before a stepper is built.
+
+    Attributes
+    ----------
+    build : makes its stepper for a system
+    order : order of accuracy in time
+    domain : values of gamma at which it has that order in practice, infinity for the gradient flow
+    registers : arrays as large as the fields that it holds beside the state, from whether the dynamics is damped
+    dynamics : those that it can step
+    """
+
+    build: Callable[[Any], Stepper]
+    order: int
+    domain: tuple[float, ...]
+    registers: Callable[[bool], int]
+    dynamics: tuple[str, ...] = ("damped", "gradient-flow", "slow-manifold")
 
 
-STEPPERS: dict[str, Callable[[Any], Stepper]] = {method: partial(_explicit, method) for method in explicit_methods()}
+def _explicit(method: str) -> Method:
+    table = tableau(method)
+    return Method(
+        build=lambda system: ExplicitRungeKutta(system, table),
+        order=table.order,
+        domain=(0.0, 1.0, 10.0, math.inf),
+        registers=partial(ExplicitRungeKutta.registers, table),
+    )
+
+
+STEPPERS: dict[str, Method] = {method: _explicit(method) for method in explicit_methods()}
+
+STEPPERS["etdrk4"] = Method(exponential, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), ModeExact.registers)
+STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), FrictionExact.registers)
 
 LATER = (
-    "leapfrog leapfrog4 etdrk4 sbdf2 sbdf3 sbdf4 ark436 rk4-friction rkc2 discrete-gradient descent heavy-ball nesterov"
+    "leapfrog leapfrog4 sbdf2 sbdf3 sbdf4 ark436 rkc2 discrete-gradient descent heavy-ball nesterov"
 ).split()
 
 # Below this rtol the fifth order of tsit5 saves more steps than its three further stages cost.
@@ -101,12 +137,12 @@ def resolve(method: str, rtol: float) -> str:
 
 def make_stepper(method: str, system: Any, rtol: float = 1e-6) -> Stepper:
     """A stepper for `system` by name, see `resolve`."""
-    return STEPPERS[resolve(method, rtol)](system)
+    return STEPPERS[resolve(method, rtol)].build(system)
 
 
 def registers(method: str, damped: bool) -> int:
     """Number of arrays as large as the fields that a method holds beside the state."""
-    return ExplicitRungeKutta.registers(tableau(method), damped)
+    return STEPPERS[method].registers(damped)
 
 
 def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool) -> None:

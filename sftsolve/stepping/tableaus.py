@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sftsolve.stepping.trees import OrderConditions
+from sftsolve.stepping.trees import OrderConditions, density, size, trees
 
 # Tables printed as decimals hold their conditions to their last digit only.
 _TOLERANCE = Fraction(1, 10**14)
@@ -105,6 +105,28 @@ class Tableau:
         growth = np.abs(np.polynomial.polynomial.polyval(radii * (direction / abs(direction)), self.stability_polynomial))
         beyond = np.flatnonzero(growth > 1 + _GROWTH)
         return float(radii[beyond[0] - 1]) if len(beyond) else float(radii[-1])
+
+
+    def dense(self, c: float) -> np.ndarray:
+        """Weights b_i(c) of a continuous extension: w(t_n + c h) = w_n + h sum_i b_i(c) F_i, of order min(order, 4).
+
+        Those of the cubic Hermite interpolant of both ends, plus the smallest change that fulfils the conditions
+        sum_i b_i(c) Phi_i(t) = c^|t| / gamma(t) of all trees t of that order (Hairer, Norsett, Wanner I, section II.6).
+        """
+        first, last = np.zeros(self.stages), np.zeros(self.stages)
+        first[0], last[-1] = 1.0, 1.0
+        end = np.array([float(b) for b in self.b])
+        weights = c**2 * (3 - 2 * c) * end + c * (1 - c) ** 2 * first + c**2 * (c - 1) * last
+        matrix, inverse, orders, densities = self._dense_conditions
+        return weights + inverse @ (c**orders / densities - matrix @ weights)
+
+    @cached_property
+    def _dense_conditions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        conditions = OrderConditions(self.a)
+        chosen = [tree for order in range(1, min(self.order, 4) + 1) for tree in trees(order)]
+        matrix = np.array([[float(entry) for entry in conditions.vector(tree)] for tree in chosen])
+        orders, densities = ([float(f(tree)) for tree in chosen] for f in (size, density))
+        return matrix, np.linalg.pinv(matrix, rcond=1e-10), np.array(orders), np.array(densities)
 
 
 @cache

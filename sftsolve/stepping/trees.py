@@ -65,16 +65,16 @@ class OrderConditions:
     def residual(self, weights: Sequence[Fraction], order: int) -> Fraction:
         """Largest violation of the conditions of exactly `order` vertices."""
         return max(
-            abs(sum(w * p for w, p in zip(weights, self._vector(tree), strict=True)) - Fraction(1, density(tree)))
+            abs(sum(w * p for w, p in zip(weights, self.vector(tree), strict=True)) - Fraction(1, density(tree)))
             for tree in trees(order)
         )
 
-    def _vector(self, tree: Tree) -> list[Fraction]:
+    def vector(self, tree: Tree) -> list[Fraction]:
         """Phi_i(tree) for every stage i."""
         if tree not in self._vectors:
             vector = [Fraction(1)] * len(self._matrix)
             for child in tree:
-                inner = self._vector(child)
+                inner = self.vector(child)
                 for i, row in enumerate(self._matrix):
                     vector[i] *= sum((a * p for a, p in zip(row, inner, strict=False) if a), Fraction(0))
             self._vectors[tree] = vector
