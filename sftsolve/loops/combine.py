@@ -137,7 +137,7 @@ def _both_parallel(out, terms, weights, threads):  # type: ignore[no-untyped-def
 
 
 def combine_both(out: Arrays, terms: Arrays, weights: Numbers, threads: int) -> None:
-    """out[0] = sum_j a_j terms_j and out[1] = sum_j b_j terms_j in one pass, weights = (a..., b...); `out` may be among the terms."""
+    """out[0] = sum_j a_j terms_j, out[1] = sum_j b_j terms_j in one pass, weights = (a..., b...); `out` may be among them."""
     if out[0].size < SMALL:
         _both_serial(out, terms, weights)
     else:

@@ -5,7 +5,8 @@ With the responses G, P_1, P_2, P_3 of each mode to a forcing over H (`loops.res
     w_out = (1 + l P_1) w + eps G u + P_1 M_1 + P_2 M_2 + P_3 M_3
     u_out = l G w + (1 + l P_1 - kappa G) u + G M_1 + (P_1 M_2 + P_2 M_3) / H
 
-u comes in on the scale of one state and leaves on that of another (`friction.Span`). Spectra are flat, complex or real; tables (4, modes) are of their real type.
+u comes in on the scale of one state and leaves on that of another (`friction.Span`). Spectra are flat, complex or real; tables
+(4, modes) are of their real type.
 """
 
 from __future__ import annotations

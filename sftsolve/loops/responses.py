@@ -45,7 +45,7 @@ def _phi(z):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _near(p, q):  # type: ignore[no-untyped-def]
-    """phi_k[a, b], k = 0 ... 3, of two roots of z^2 - p z + q, both at most `_NEAR` in size: power series in the symmetric sums."""
+    """phi_k[a, b], k = 0 ... 3, of two roots of z^2 - p z + q, at most `_NEAR` in size: power series in the symmetric sums."""
     before, now = 0.0, 1.0  # complete homogeneous polynomials h_{n-2}, h_{n-1}
     factorial = 1.0  # n!
     d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0
@@ -60,20 +60,20 @@ def _near(p, q):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def response(h, eps, kappa, l):  # type: ignore[no-untyped-def]
-    """(G, P_1, P_2, P_3) of a mode, l <= 0."""
+def response(h, eps, kappa, eigenvalue):  # type: ignore[no-untyped-def]
+    """(G, P_1, P_2, P_3) of a mode, eigenvalue l <= 0."""
     if eps == 0.0:
-        _, phi1, phi2, phi3 = _phi(h * l / kappa)
+        _, phi1, phi2, phi3 = _phi(h * eigenvalue / kappa)
         return 0.0, h * phi1 / kappa, h * phi2 / kappa, h * phi3 / kappa
-    square = kappa * kappa + 4.0 * eps * l
-    p, q = -kappa * h / eps, -l * h * h / eps
+    square = kappa * kappa + 4.0 * eps * eigenvalue
+    p, q = -kappa * h / eps, -eigenvalue * h * h / eps
     scale = h / eps
     if q <= _NEAR * _NEAR and -p + math.sqrt(max(p * p - 4.0 * q, 0.0)) <= 2.0 * _NEAR:
         d0, d1, d2, d3 = _near(p, q)
         return scale * d0, h * scale * d1, h * scale * d2, h * scale * d3
     if square > 0.0:
         d = math.sqrt(square)
-        slow, fast = 2.0 * h * l / (kappa + d), -h * (kappa + d) / (2.0 * eps)
+        slow, fast = 2.0 * h * eigenvalue / (kappa + d), -h * (kappa + d) / (2.0 * eps)
         if slow - fast >= max(1.0, -0.25 * fast):
             s0, s1, s2, s3 = _phi(slow)
             f0, f1, f2, f3 = _phi(fast)
@@ -92,9 +92,9 @@ def response(h, eps, kappa, l):  # type: ignore[no-untyped-def]
         one, other = math.exp(mean + root), math.exp(mean - root)
         sine, cosine = 0.5 * (one - other) / root, 0.5 * (one + other)
     g = scale * sine
-    p1 = (cosine - mean * sine - 1.0) / l
-    p2 = (kappa * p1 / h + eps / h * g - 1.0) / l
-    p3 = (kappa * p2 / h + eps / h * p1 / h - 0.5) / l
+    p1 = (cosine - mean * sine - 1.0) / eigenvalue
+    p2 = (kappa * p1 / h + eps / h * g - 1.0) / eigenvalue
+    p3 = (kappa * p2 / h + eps / h * p1 / h - 0.5) / eigenvalue
     return g, p1, p2, p3
 
 

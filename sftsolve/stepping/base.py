@@ -1,4 +1,4 @@
-"""What every stepper that moves the state in place shares: the proposal, the known force, counters, the exchange on acceptance."""
+"""What every stepper shares that moves the state in place: the proposal, the known force, counters, exchange on acceptance."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Dynamics(Protocol):
 class OneStep:
     """A stepper on  w_theta = u, eps u_theta = F - kappa u  (damped)  or  w_theta = F  (gradient flow, eps = 0).
 
-    `step` (of the subclass) proposes and measures; the caller accepts, or calls `step` again with another length: the state changes
-    on `accept` only, and the force at its start is kept. All storage is made in the constructor, none in a step.
+    `step` (of the subclass) proposes and measures; the caller accepts, or calls `step` again with another length: the state
+    changes on `accept` only, and the force at its start is kept. All storage is made in the constructor, none in a step.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class OneStep:
         self.system = system
         layout, self._count = system.layout, len(system.fields)
         self._layout = layout
-        self._damped = system.clock.eps > 0
+        self._damped = system.clock.damped
         # Python floats for float64: they are what compiled code takes fastest.
         self._scalar = float if layout.dtype == "float64" else np.dtype(layout.dtype).type
         self._proposal = State(layout, self._array(), self._array() if self._damped else None)
@@ -96,8 +96,8 @@ class OneStep:
         size = math.sqrt(self._sums.mean_square(state.storage)) + float(tolerance.atol.mean()) / tolerance.rtol
         rate = math.sqrt(self._sums.mean_square(self.force(state).storage)) / size
         if state.momentum is not None:
-            eps = self.system.clock.span(self.system.clock.theta(state.t), 0.0).eps
-            rate = max(math.sqrt(self._sums.mean_square(state.momentum)) / size, math.sqrt(rate / eps))
+            inertia = self.system.clock.eps_at(state.t)
+            rate = max(math.sqrt(self._sums.mean_square(state.momentum)) / size, math.sqrt(rate / inertia))
         return 0.01 / rate if rate > 0 else math.inf
 
     def stable_step(self, radius: float) -> float:

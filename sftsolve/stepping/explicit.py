@@ -21,7 +21,8 @@ _Row = tuple[tuple[int, ...], tuple[float, ...]]
 class ExplicitRungeKutta(OneStep):
     """One explicit pair.
 
-        W_i = w + h sum_j a_ij U_j,    U_i = u + (h/eps) sum_j a_ij (F_j - kappa_j U_j)        (gradient flow: W_i = w + h sum a_ij F_j)
+        W_i = w + h sum_j a_ij U_j,    U_i = u + (h/eps) sum_j a_ij (F_j - kappa_j U_j)        damped
+        W_i = w + h sum_j a_ij F_j                                                              gradient flow
 
     The error of a damped step is that of w and of the momentum-carrying w + eps u, both in units of the tolerance of w, since u
     itself is meaningless to test where friction slaves it to the force; for gamma < 1 it is that of w and of the velocity, whose
@@ -94,7 +95,7 @@ class ExplicitRungeKutta(OneStep):
         """
         span = self._span
         assert span is not None, "a step comes first"
-        row = _used(self.tableau.dense(c))
+        row = _used(self.tableau.dense(c).tolist())
         # `accept` left the old state in the proposal, and its force last.
         forces = [force.storage.reshape(-1) for force in (self._forces[-1], *self._forces[1:-1], self._forces[0])]
         velocities = self._velocities(self._proposal, state)

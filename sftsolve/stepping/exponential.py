@@ -2,9 +2,9 @@
 
     w' = u,   eps u' = l w + N - kappa u     mode by mode (`etdrk4`), or with l = 0 in every cell (`rk4-friction`)
 
-Both are S. Krogstad's method (J. Comput. Phys. 203 (2005) 72-88) on the 2 x 2 block of friction and stiffness, whose exponential and
-phi functions are closed forms (`loops.responses`), so that no order is lost and no step is cut as gamma grows. The fifth force, at
-the new state, serves the error estimate and the next step.
+Both are S. Krogstad's method (J. Comput. Phys. 203 (2005) 72-88) on the 2 x 2 block of friction and stiffness, whose exponential
+and phi functions are closed forms (`loops.responses`), so that no order is lost and no step is cut as gamma grows. The fifth
+force, at the new state, serves the error estimate and the next step.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class ExponentialRungeKutta(OneStep):
     """
 
     tableau: ExponentialTableau = KROGSTAD
+    method: str
+    _stage_force: State
     order = KROGSTAD.order
     error_exponent = 4
 
@@ -126,11 +128,10 @@ class FrictionExact(ExponentialRungeKutta):
         first.storage, last.storage = last.storage, first.storage
 
     def stable_step(self, radius: float) -> float:
-        """Longest stable step in theta: |h lambda| of the slow root at most 2.5 (2.78 on the negative axis, 2.83 on the imaginary)."""
-        clock = self.system.clock
-        span = clock.span(clock.theta(0.0), 0.0)
-        square = span.kappa(0.0) ** 2 - 4 * span.eps * radius
-        rate = 2 * radius / (span.kappa(0.0) + square**0.5) if square > 0 else (radius / span.eps) ** 0.5
+        """Longest stable step in theta: |h lambda| of the slow root at most 2.5 (the limits on the axes are 2.78 and 2.83)."""
+        eps, kappa = self.system.clock.eps_at(0.0), self.system.clock.kappa_at(0.0)
+        square = kappa**2 - 4 * eps * radius
+        rate = 2 * radius / (kappa + square**0.5) if square > 0 else (radius / eps) ** 0.5
         return 2.5 / rate if rate > 0 else float("inf")
 
     def _begin(self, state: State) -> None:
@@ -354,11 +355,12 @@ def _flat(spectrum: np.ndarray) -> np.ndarray:
 
 
 def exponential(system: Any) -> ExponentialRungeKutta:
-    """`etdrk4` for a system: in the modes of its linear part, or of the mean of it; without a linear part friction alone is exact."""
+    """`etdrk4` in the modes of a system's linear part, or of the mean of it; without a linear part friction alone is exact."""
     linear = getattr(system, "linear", None)
     modes = None if linear is None else linear.modes or linear.mean_modes
     return FrictionExact(system, "etdrk4") if modes is None else ModeExact(system, modes)
 
+
 def _drag(span: Span, c: float) -> float:
-    """What is left of kappa beside its value in the middle of the step, which the propagators hold; zero where gamma is constant."""
+    """What kappa has beside its value in the middle of the step, which the propagators hold; zero where gamma is constant."""
     return span.kappa(c) - span.kappa(0.5)

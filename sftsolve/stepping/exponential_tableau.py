@@ -37,8 +37,8 @@ class ExponentialTableau:
 
     Raises
     ------
-    TableauError : a row that is not exact for constant N, a last row that is not exact for quadratic N, or the method that is left
-        at A = 0 is not of the order
+    TableauError : a row that is not exact for constant N, a last row that is not exact for quadratic N, or what is left at A = 0
+        is not of the order
     """
 
     method: str
@@ -59,7 +59,8 @@ class ExponentialTableau:
                 wanted = [row.c ** (moment - 1) * factorial(moment - 1) if k == moment - 1 else Fraction(0) for k in range(3)]
                 self._require(found == wanted, f"row {number} is not exact for N = s^{moment - 1}")
         matrix = [
-            tuple(row.c * sum((phi[k] / factorial(k + 1) for k in range(3)), Fraction(0)) for phi in row.weights) for row in self.rows
+            tuple(row.c * sum((phi[k] / factorial(k + 1) for k in range(3)), Fraction(0)) for phi in row.weights)
+            for row in self.rows
         ]
         conditions = OrderConditions(matrix[:-1])
         for vertices in range(1, self.order + 1):

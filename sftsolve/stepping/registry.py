@@ -106,9 +106,7 @@ STEPPERS: dict[str, Method] = {method: _explicit(method) for method in explicit_
 STEPPERS["etdrk4"] = Method(exponential, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), ModeExact.registers)
 STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), FrictionExact.registers)
 
-LATER = (
-    "leapfrog leapfrog4 sbdf2 sbdf3 sbdf4 ark436 rkc2 discrete-gradient descent heavy-ball nesterov"
-).split()
+LATER = ("leapfrog leapfrog4 sbdf2 sbdf3 sbdf4 ark436 rkc2 discrete-gradient descent heavy-ball nesterov").split()
 
 # Below this rtol the fifth order of tsit5 saves more steps than its three further stages cost.
 _TIGHT = 1e-4

@@ -106,7 +106,6 @@ class Tableau:
         beyond = np.flatnonzero(growth > 1 + _GROWTH)
         return float(radii[beyond[0] - 1]) if len(beyond) else float(radii[-1])
 
-
     def dense(self, c: float) -> np.ndarray:
         """Weights b_i(c) of a continuous extension: w(t_n + c h) = w_n + h sum_i b_i(c) F_i, of order min(order, 4).
 
