@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sftsolve.output import Result
     from sftsolve.output import open_result as open
     from sftsolve.simulation import simulate, solve
-    from sftsolve.sources import BatchSchedule, MiniBatches
+    from sftsolve.sources import BatchSchedule, MiniBatches, TimeSeries
     from sftsolve.state import State
     from sftsolve.system import System, discretise
 
@@ -59,6 +59,7 @@ _WHERE = {
     "Sparse": "kernels.sparse",
     "State": "state",
     "System": "system",
+    "TimeSeries": "sources",
     "check": "analysis",
     "discretise": "system",
     "open": "output",
@@ -87,6 +88,7 @@ __all__ = [
     "Sparse",
     "State",
     "System",
+    "TimeSeries",
     "check",
     "discretise",
     "network",

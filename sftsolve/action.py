@@ -35,7 +35,7 @@ class Action:
     cost : density c of the cost as an expression, the force being -dC/dw; ``"0"`` where only kernels act
     parameters : numbers by name
     sources : fields J(x, t), K(x, t) from outside by name: array, number, expression of the coordinates, the parameters and the
-        physical time t, ``{"file": ..., "dataset": ...}``, `MiniBatches` or a function of the grid
+        physical time t, ``{"file": ..., "dataset": ...}``, `TimeSeries`, `MiniBatches` or a function of the grid
     kernels : further operators between fields, e.g. `PointwiseMatrix`; one or a list
     friction : gamma, eta or Hubble rate; none means gamma = 1 for a gradient flow
 

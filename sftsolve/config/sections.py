@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from sftsolve.action import Action
 from sftsolve.config.kernels import KernelSection
 from sftsolve.config.section import Location, Section, refusal
-from sftsolve.config.values import Value
+from sftsolve.config.sources import SourceValue
 from sftsolve.errors import FileError
 from sftsolve.friction import Friction
 from sftsolve.grid import Grid
@@ -43,7 +43,7 @@ class ActionSection(Section):
     fields: list[str] = Field(min_length=1, description='a list of field names, such as ["w"]')
     cost: Annotated[str, BeforeValidator(_as_text)] = Field(description='the cost density, such as "D/2*grad2(w) + w**4/4"')
     parameters: dict[str, float] = {}
-    sources: dict[str, Value] = {}
+    sources: dict[str, SourceValue] = {}
     kernels: list[KernelSection] = []
 
     def build(self, grid: Grid, friction: Friction | None) -> Action:

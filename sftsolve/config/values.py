@@ -63,21 +63,21 @@ class RandomValue(Section):
 
 
 _KINDS = {"number": NumberValue, "expression": ExpressionValue, "file": DatasetValue, "random": RandomValue}
-_EXPECTED = 'a number, { expression = "..." }, { file = "...", dataset = "..." } or { random = { seed = ..., amplitude = ... } }'
+EXPECTED = 'a number, { expression = "..." }, { file = "...", dataset = "..." } or { random = { seed = ..., amplitude = ... } }'
 
 
-def _spell_out(given: object) -> object:
+def spelled_out(given: object) -> object:
     """The table that a plain number or a plain text stands for."""
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return {"number": given}
     if isinstance(given, str):
         return {"expression": given}
-    if _kind(given) is None:
-        raise refusal("this is no value", expected=_EXPECTED)
+    if kind_of_value(given) is None:
+        raise refusal("this is no value", expected=EXPECTED)
     return given
 
 
-def _kind(given: object) -> str | None:
+def kind_of_value(given: object) -> str | None:
     if isinstance(given, Mapping):
         return next((name for name in _KINDS if name in given), None)
     return next((name for name, kind in _KINDS.items() if isinstance(given, kind)), None)
@@ -88,8 +88,8 @@ Value = Annotated[
     | Annotated[ExpressionValue, Tag("expression")]
     | Annotated[DatasetValue, Tag("file")]
     | Annotated[RandomValue, Tag("random")],
-    Discriminator(_kind),
-    BeforeValidator(_spell_out),
+    Discriminator(kind_of_value),
+    BeforeValidator(spelled_out),
 ]
 
 

@@ -10,6 +10,7 @@ from sftsolve.sources.bound import BoundSources, forms, moving
 from sftsolve.sources.expressions import ExpressionSource
 from sftsolve.sources.make import make_source
 from sftsolve.sources.moving import Form, Moving, TimeSource
+from sftsolve.sources.series import TimeSeries
 from sftsolve.sources.static import ArraySource, FileSource, FunctionSource, Source, evaluate_on
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MiniBatches",
     "Moving",
     "Source",
+    "TimeSeries",
     "TimeSource",
     "as_array",
     "evaluate_on",

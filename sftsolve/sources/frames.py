@@ -37,8 +37,12 @@ class Frames:
             if self._array.ndim < 2 or not len(self._array):
                 raise GridError(f"{what} have no frames", expected="shape (frame, *grid.shape)", given=self._array.shape)
 
-    def open(self, grid: Grid) -> OpenFrames:
+    def open(self, grid: Grid, keep: int = 1) -> OpenFrames:
         """Make them readable for one grid.
+
+        Parameters
+        ----------
+        keep : number of frames of a file that stay in memory
 
         Raises
         ------
@@ -54,7 +58,7 @@ class Frames:
             )
         if found.dtype.kind not in "fiub":
             raise GridError(f"{self.what} are not real", expected="real numbers", given=f"dtype {found.dtype}")
-        return OpenFrames(self.what, found, grid)
+        return OpenFrames(self.what, found, keep)
 
     def count(self) -> int:
         """Number of frames."""
@@ -74,33 +78,41 @@ EXPECTED = 'an array (frame, *grid.shape), or {"file": path, "dataset": name}'
 
 
 class OpenFrames:
-    """Frames on a grid. `reads` counts the frames that were read."""
+    """Frames on a grid. `reads` counts the frames that were taken from the array or the file."""
 
-    def __init__(self, what: str, data: Any, grid: Grid):
-        self._what, self._data = what, data
-        self._buffer: np.ndarray | None = None if isinstance(data, np.ndarray) else np.empty(grid.shape, data.dtype)
+    def __init__(self, what: str, data: Any, keep: int):
+        self._what, self._data, self._keep = what, data, keep
+        self._kept: dict[int, np.ndarray] = {}  # the one that was asked for last at the end
         self.reads = 0
 
     def __len__(self) -> int:
         return int(self._data.shape[0])
 
     def read(self, number: int) -> np.ndarray:
-        """One frame; it may be overwritten by the next.
+        """One frame; it may be overwritten by the next ones.
 
         Raises
         ------
         GridError : values that are not finite
         FileError : the file cannot be read
         """
-        self.reads += 1
-        if self._buffer is None:
-            frame: np.ndarray = self._data[number]
-        else:
-            frame = self._buffer
-            try:
-                self._data.read_direct(frame, np.s_[number])
-            except OSError as error:
-                raise FileError(f"frame {number} of {self._what} cannot be read", given=error) from None
-        if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-            raise GridError(f"{self._what} are not finite", expected="finite values", given=f"NaN or infinity in frame {number}")
+        frame = self._kept.pop(number, None)
+        if frame is None:
+            frame = self._data[number] if isinstance(self._data, np.ndarray) else self._from_file(number)
+            self.reads += 1
+            if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+                given = f"NaN or infinity in frame {number}"
+                raise GridError(f"{self._what} are not finite", expected="finite values", given=given)
+        if not isinstance(self._data, np.ndarray):
+            self._kept[number] = frame
+        return frame
+
+    def _from_file(self, number: int) -> np.ndarray:
+        """A frame of a data set, in the place of the one that was not asked for the longest."""
+        full = len(self._kept) >= self._keep
+        frame = self._kept.pop(next(iter(self._kept))) if full else np.empty(self._data.shape[1:], self._data.dtype)
+        try:
+            self._data.read_direct(frame, np.s_[number])
+        except OSError as error:
+            raise FileError(f"frame {number} of {self._what} cannot be read", given=error) from None
         return frame

@@ -11,6 +11,7 @@ import numpy as np
 from sftsolve.errors import ActionError
 from sftsolve.sources.arrays import as_array
 from sftsolve.sources.expressions import ExpressionSource
+from sftsolve.sources.series import TimeSeries
 from sftsolve.sources.static import ArraySource, FileSource, FunctionSource, Source
 
 
@@ -35,6 +36,9 @@ def make_source(name: str, spec: Any) -> Source:
         return ExpressionSource(str(spec["expression"]))
     elif isinstance(spec, Mapping) and set(spec) == {"file", "dataset"} and isinstance(spec["file"], (str, Path)):
         return FileSource(Path(spec["file"]), str(spec["dataset"]))
+    elif isinstance(spec, Mapping) and {"file", "dataset", "times"} <= set(spec) <= {"file", "dataset", "times", "interpolation"}:
+        place = {key: spec[key] for key in ("file", "dataset")}
+        return TimeSeries(spec["times"], place, spec.get("interpolation", "linear"))
     raise ActionError(
         f"source {name!r} is not understood",
         expected='an array, a number, an expression, {"file": path, "dataset": name} or a function of the grid',
