@@ -14,6 +14,8 @@ class PointwiseSystem:
 
     action = None
     order = 2
+    linear = None
+    time_dependent = True
 
     def __init__(self, shape, force, *, fields=("w",), gamma=1.0, dynamics="damped", dtype="float64", radius=0.0):
         self.grid = Grid(shape=shape, length=[1.0] * len(shape))
@@ -41,6 +43,15 @@ class PointwiseSystem:
 
     def cost_of(self, state, t=None):
         return float((state.w**2).sum() / 2 * self.grid.cell_volume)
+
+    def switches(self, first, last):
+        return []
+
+    def enter(self, t):
+        pass
+
+    def check_times(self, first, last):
+        pass
 
     def spectral_radius(self, state):
         return self.radius

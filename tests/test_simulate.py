@@ -141,7 +141,7 @@ def test_first_and_last_by_default_and_a_run_goes_on_where_it_stands():
 
 @pytest.mark.parametrize(("gamma", "clock"), [(0.3, "tau"), (1.7, "t")])
 def test_the_state_stands_at_the_time_that_is_written(gamma, clock):
-    """To the last bit, and without a sliver of a step to get there."""
+    """To the last bit; snapshots take no steps."""
     system = PointwiseSystem((3,), springs(1.0), gamma=gamma)
     seen = []
     system.cost_of = lambda state: seen.append(state.t) or 0.0
@@ -151,7 +151,7 @@ def test_the_state_stands_at_the_time_that_is_written(gamma, clock):
         system, system.state(1.0), "rk32", end=2.0, clock=clock, save_at=times, first_step=1.0, max_step=1.0, **loose
     )
     shown = result.t if clock == "t" else result.tau
-    assert seen == result.t.tolist() and shown[1:-1].tolist() == times and result.stats.steps == len(times) + 1
+    assert seen == result.t.tolist() and shown[1:-1].tolist() == times and result.stats.steps == 2
 
 
 def test_the_way_to_a_target_is_halved():
@@ -173,12 +173,33 @@ def test_first_step():
 
 
 def test_snapshots_cost_few_steps():
-    """Targets cut steps evenly and the step is kept: dense output must not send the controller back to small steps."""
+    """None, and no evaluation either: they are interpolated within the steps that the controller takes."""
     system = PointwiseSystem((3,), springs(1.0), gamma=0.2)
     free = simulate(system, system.state(1.0), "tsit5", end=50.0, clock="t", rtol=1e-6, **QUIET)
-    saved = simulate(system, system.state(1.0), "tsit5", end=50.0, clock="t", rtol=1e-6, save_every=5.0, **QUIET)
-    assert saved.stats.steps <= free.stats.steps + 20
-    assert saved.stats.rejected <= free.stats.rejected + 3
+    saved = simulate(system, system.state(1.0), "tsit5", end=50.0, clock="t", rtol=1e-6, save_every=0.1, **QUIET)
+    assert (saved.stats.steps, saved.stats.force_evaluations) == (free.stats.steps, free.stats.force_evaluations)
+    assert np.array_equal(saved.w[-1], free.w[-1])
+    exact = np.array([damped_mode(t, 1.0, 0.2, 1.0, 0.0)[0] for t in saved.t])
+    assert np.abs(saved.w[:, 0, 0] - exact).max() < 1e-4
+
+
+class Switched(PointwiseSystem):
+    """A force that jumps at t = 1: w' = 1 before and -2 after (gradient flow, gamma = 1)."""
+
+    def switches(self, first, last):
+        return [1.0] if first < 1.0 < last else []
+
+    def enter(self, t):
+        self.after = t >= 1.0
+
+
+@pytest.mark.parametrize("save_at", [None, [0.5, 1.0, 1.5]])
+def test_a_switch_is_hit_and_crossed(save_at):
+    system = Switched((3,), lambda w, t, out: out.fill(-2.0 if system.after else 1.0), dynamics="gradient-flow")
+    result = simulate(system, system.state(0.0), "tsit5", end=2.0, save_at=save_at, **QUIET)
+    expected = [0.0, -1.0] if save_at is None else [0.0, 0.5, 1.0, 0.0, -1.0]
+    assert result.w[:, 0, 0] == pytest.approx(expected, abs=1e-13)
+    assert result.stats.rejected == 0
 
 
 def test_gradient_flow_saves_its_velocity_and_never_raises_the_cost():
@@ -191,7 +212,7 @@ def test_gradient_flow_saves_its_velocity_and_never_raises_the_cost():
     for w, v in zip(result.w, result.v, strict=True):
         np.testing.assert_allclose(v, system.force(w) / 3.0, rtol=1e-10, atol=1e-12)
     assert (np.diff(result.scalars["cost"]) <= 0).all()
-    # The force at a snapshot is the next step's first: snapshots cost no evaluation.
+    # Snapshots cost the steps no evaluation.
     assert result.stats.force_evaluations == 1 + 3 * (result.stats.steps + result.stats.rejected)
 
 
@@ -515,7 +536,7 @@ ACTION = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=1.0
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_made(given, named, tmp_path, monkeypatch):
-    monkeypatch.setattr("sftsolve.simulation.discretise", lambda *_, **__: pytest.fail("discretised"))
+    monkeypatch.setattr("sftsolve.simulation.solving.discretise", lambda *_, **__: pytest.fail("discretised"))
     with pytest.raises(ConfigError, match=named):
         solve(ACTION, GRID, {"w": 1.0}, **({"end": 1.0, "output": tmp_path / "run.h5"} | QUIET | given))
     assert os.listdir(tmp_path) == []

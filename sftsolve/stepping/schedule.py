@@ -192,26 +192,56 @@ def _number(value: object, name: str) -> float:
 
 @dataclass(frozen=True)
 class Event:
-    """A time that a step must end at; a snapshot is due, or else the time series only."""
+    """A time of a run.
+
+    Attributes
+    ----------
+    time : in the user's clock
+    snapshot, series : whether a snapshot, or a row of the time series, is due; a row comes with every snapshot
+    switch : physical time of a switch of the system, which a step must end at; None for none
+    """
 
     time: float
-    snapshot: bool
+    snapshot: bool = False
+    series: bool = False
+    switch: float | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether anything is to be written."""
+        return self.snapshot or self.series
+
+    def joined(self, other: Event) -> Event:
+        """Both at this one's time."""
+        switch = other.switch if self.switch is None else self.switch
+        return Event(self.time, self.snapshot or other.snapshot, self.series or other.series, switch)
 
 
-def events(start: float, end: float, snapshots: Schedule, scalars: Schedule) -> list[Event]:
-    """All times to be hit after `start`, ascending, `end` the last; a snapshot is due at `end` always."""
+def events(
+    start: float, end: float, snapshots: Schedule, scalars: Schedule, switches: Iterable[tuple[float, float]] = ()
+) -> list[Event]:
+    """All events after `start`, ascending, `end` the last; a snapshot is due at `end` always.
+
+    Parameters
+    ----------
+    start, end : in the user's clock
+    switches : switches of the system, (time in the user's clock, physical time)
+    """
+    last = Event(float(end), snapshot=True)
+    wanted = [Event(float(time), snapshot=True) for time in snapshots.times(start, end)]
+    wanted += [Event(float(time), series=True) for time in scalars.times(start, end)]
+    wanted += [Event(time, switch=t) for time, t in switches]
     kept: list[Event] = []
-    wanted = [(time, True) for time in snapshots.times(start, end)] + [(time, False) for time in scalars.times(start, end)]
-    for time, snapshot in sorted([*wanted, (end, True)]):
-        if _same(time, end):
+    for event in sorted(wanted, key=lambda event: (event.time, not event.due)):
+        if _same(event.time, end):
             break
-        if _same(time, start):
+        if _same(event.time, start):
             continue
-        if kept and _same(time, kept[-1].time):
-            kept[-1] = Event(kept[-1].time, snapshot or kept[-1].snapshot)
+        if kept and _same(event.time, kept[-1].time):
+            kept[-1] = kept[-1].joined(event)
         else:
-            kept.append(Event(float(time), snapshot))
-    return [*kept, Event(end, True)]
+            kept.append(event)
+    return [*kept, last]
 
 
 def _same(one: float, other: float) -> bool:

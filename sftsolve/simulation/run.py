@@ -1,24 +1,20 @@
-"""simulate(): the only time loop; solve(): from an action to a result in one call."""
+"""simulate(): the only time loop."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from sftsolve.action import Action
-from sftsolve.analysis import refuse_ill_posed
 from sftsolve.errors import StepError
-from sftsolve.friction import Clock, make_clock
-from sftsolve.grid import Grid
-from sftsolve.loops.norms import CellSums
-from sftsolve.output import HDF5Writer, MemoryWriter, Result, RunDescription, Stats, Writer
+from sftsolve.output import MemoryWriter, Result, RunDescription, Stats, Writer
+from sftsolve.simulation.recorder import Recorder
+from sftsolve.simulation.times import Times
 from sftsolve.state import State
 from sftsolve.stepping import (
     Event,
@@ -29,16 +25,11 @@ from sftsolve.stepping import (
     Stepper,
     Tolerance,
     UserClock,
-    check_memory,
-    events,
     make_stepper,
-    resolve,
-    scalar_schedule,
-    snapshot_schedule,
     too_many,
     too_short,
 )
-from sftsolve.system import System, discretise
+from sftsolve.system import System
 
 log = logging.getLogger("sftsolve")
 
@@ -49,89 +40,8 @@ _SMALLEST = 16 * np.finfo(np.float64).eps
 _NEAR_ZERO = 1e-6
 # A step may be longer by this to end at its target, where rounding alone stands between them.
 _STRETCH = 1 + 1e-9
-
-
-def solve(
-    action: Action,
-    grid: Grid,
-    initial: Mapping[str, Any],
-    velocity: Mapping[str, Any] | None = None,
-    *,
-    end: float,
-    clock: str = "tau",
-    method: str = "auto",
-    rtol: float = 1e-6,
-    atol: float | Mapping[str, float] = 1e-9,
-    order: int = 2,
-    dynamics: str = "damped",
-    dtype: str = "float64",
-    save_every: float | None = None,
-    save_at: Any = None,
-    scalars_every: float | None = None,
-    output: str | Path | None = None,
-    overwrite: bool = True,
-    progress: bool = True,
-    allow_ill_posed: bool = False,
-    config: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-) -> Result:
-    """Solve w_tt + gamma w_t = -dC/dw (damped) or gamma w_t = -dC/dw (gradient flow) from an initial state to `end`.
-
-    Parameters
-    ----------
-    action, grid : the theory and where it lives
-    initial : w at t = 0 of every field: array of the grid's shape, number, or expression of the coordinates
-    velocity : w_t at t = 0 of some or all fields, per unit of t whatever the clock; at rest by default
-    end : when to stop, > 0, in `clock`
-    clock : "tau" (training time, int dt / gamma) or "t" (physical time); `end`, `save_*` and `scalars_every` are in it
-    method : "auto", "rk32", "tsit5" or "dp5"
-    rtol, atol : tolerance of the error of a step, ``atol + rtol |w|`` (root mean square); atol may be given by field
-    order : order of accuracy in space
-    dynamics : "damped" or "gradient-flow"
-    dtype : "float64", or "float32" where the system has it
-    save_every : distance of snapshots, or
-    save_at : list of times, or ``{"log": [low, high], "count": n}``; first and last states are always saved
-    scalars_every : distance of rows in the time series between those at snapshots
-    output : HDF5 file to write; the result then reads from it. None keeps it in memory
-    overwrite : False refuses to replace an earlier result
-    progress : show a progress bar if there is a terminal
-    allow_ill_posed : run a theory all the same whose shortest waves grow without bound as the grid is refined
-    config : text of a configuration file, kept word for word with the result
-    metadata : further settings to keep with the result, what JSON can hold
-
-    Raises
-    ------
-    ConfigError : an argument is out of range, or a method is unknown
-    GridError, ActionError, ExpressionError : action, grid and initial values do not fit, or do not fit into memory
-    FileError : the output cannot be written
-    StepError : the solution stops being finite, or steps become too short; what was good is saved first, see `simulate`
-    """
-    # Everything that can be wrong with the arguments, before anything is compiled.
-    method = resolve(method, Tolerance.of(rtol, atol, action.fields).rtol)
-    times = _Times(end, clock, save_every, save_at, scalars_every)
-    times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
-    writer = MemoryWriter() if output is None else HDF5Writer(output, overwrite)
-    check_memory(method, len(action.fields), grid, dtype, dynamics == "damped")
-    system = discretise(action, grid, order=order, dynamics=dynamics, dtype=dtype)
-    state = system.state(initial, velocity)
-    if not allow_ill_posed:
-        refuse_ill_posed(action, grid, state.w, order)
-    return simulate(
-        system,
-        state,
-        make_stepper(method, system),
-        end=end,
-        clock=clock,
-        rtol=rtol,
-        atol=atol,
-        save_every=save_every,
-        save_at=save_at,
-        scalars_every=scalars_every,
-        writer=writer,
-        progress=progress,
-        config=config,
-        metadata=metadata,
-    )
+# What is due this near to the end of a step, relative to the time, is due there.
+_SAME = 1e-12
 
 
 def simulate(
@@ -178,7 +88,9 @@ def simulate(
     if isinstance(stepper, str):
         stepper = make_stepper(stepper, system, rtol)
     tolerance = Tolerance.of(rtol, atol, system.fields)
-    axis, due = _Times(end, clock, save_every, save_at, scalars_every).on(system.clock, state.t)
+    times = Times(end, clock, save_every, save_at, scalars_every)
+    axis, due = times.on(system.clock, state.t, system.switches)
+    system.check_times(state.t, axis.t(due[-1].time))
     limits = {"first_step": first_step, "max_step": max_step, "max_steps": max_steps}
     checked = {name: None if value is None else axis.check(name, value) for name, value in limits.items()}
     description = RunDescription(
@@ -192,61 +104,10 @@ def simulate(
     )
     with writer or MemoryWriter() as out:
         out.begin(description)
-        run = _Run(system, state, stepper, tolerance, _Recorder(system, stepper, axis, out), due, max_steps)
+        run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
         run.choose_first_step(checked["first_step"], checked["max_step"])
         with Interrupts() as interrupts, ProgressBar(progress, stepper.method) as bar:
             return run.through(interrupts, bar)
-
-
-@dataclass(frozen=True)
-class _Times:
-    """What the user said about times."""
-
-    end: Any
-    clock: Any
-    save_every: Any
-    save_at: Any
-    scalars_every: Any
-
-    def on(self, clock: Clock, t: float) -> tuple[UserClock, list[Event]]:
-        """The user's clock, and what is due in it from physical time t on; raises `ConfigError` where that makes no sense."""
-        axis = UserClock(clock, self.clock)
-        start = axis.reading(t)
-        end = axis.check("end", self.end, start)
-        return axis, events(start, end, snapshot_schedule(self.save_every, self.save_at), scalar_schedule(self.scalars_every))
-
-
-class _Recorder:
-    """Writes the state at hand: a row of the time series always, a snapshot where one is due."""
-
-    def __init__(self, system: System, stepper: Stepper, axis: UserClock, writer: Writer):
-        self.axis, self.writer = axis, writer
-        self._system, self._stepper = system, stepper
-        self._sums = CellSums(system.layout, len(system.fields))
-        self._volume = system.grid.cell_volume * len(system.fields) * system.grid.size
-        self._last = -1
-
-    def record(self, state: State, reading: float, step: float, snapshot: bool = True) -> None:
-        """Record `state` at `reading` of the user's clock, `step` being the next step in theta."""
-        clock = self._system.clock
-        t, tau = self.axis.t(reading), self.axis.tau(reading)
-        force = self._stepper.force(state)
-        force_square = self._sums.mean_square(force.storage)
-        if state.momentum is None:
-            v, scale, square = force.w, clock.gamma, force_square
-        else:
-            v, scale, square = self._system.layout.interior(state.momentum), clock.scale, self._sums.mean_square(state.momentum)
-        if snapshot:
-            self.writer.snapshot(t, tau, state.w, v if scale == 1.0 else v / scale)
-            self._last = state.step
-        cost, kinetic = self._system.cost_of(state), 0.5 * square * self._volume / scale**2
-        length = self.axis.reading(clock.t(step))
-        self.writer.scalars(t, tau, (cost, kinetic, cost + kinetic, math.sqrt(force_square), length))
-
-    def keep(self, state: State, step: float) -> None:
-        """Make `state` the last snapshot, unless it is one."""
-        if self._last != state.step:
-            self.record(state, self.axis.reading(state.t), step)
 
 
 class _Run:
@@ -258,7 +119,7 @@ class _Run:
         state: State,
         stepper: Stepper,
         tolerance: Tolerance,
-        recorder: _Recorder,
+        recorder: Recorder,
         due: list[Event],
         max_steps: int | None,
     ):
@@ -270,6 +131,8 @@ class _Run:
         self.rejected = 0
         self.pace = Pace(system, stepper, self.axis, self.end)
         self.before = stepper.force_evaluations, stepper.linear_solves
+        self.dense = hasattr(stepper, "interpolate")
+        system.enter(state.t)
         stepper.reset()
 
     @property
@@ -282,29 +145,68 @@ class _Run:
 
     def choose_first_step(self, first: float | None, largest: float | None) -> None:
         """Set up the controller; both lengths are in the user's clock."""
-        limit = math.inf if largest is None else self.axis.theta(largest)
+        limit = math.inf if largest is None else self._in_theta(largest)
         if first is None:
             step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
         else:
-            step = self.axis.theta(first)
+            step = self._in_theta(first)
         self.controller = PIController(self.stepper.rule.rounded(step), limit)
 
+    def _in_theta(self, length: float) -> float:
+        """A length on the user's clock from the start of the run, in theta."""
+        return self.axis.theta(self.axis.reading(self.state.t) + length) - self.theta
+
     def through(self, interrupts: Interrupts, bar: ProgressBar) -> Result:
-        """Step from event to event; what is due there is written with the exact time."""
+        """Step from event to event; what is due between the ends of a step is written from the stepper's dense output."""
         # From here on nothing but the kernels of a step is still to be loaded.
         self.started = time.perf_counter()
         self.recorder.keep(self.state, self.controller.step)
+        waiting: deque[Event] = deque()
         for event in self.due:
-            target = self.axis.theta(event.time)
+            if self.dense and event.switch is None and event is not self.due[-1]:
+                waiting.append(event)
+                continue
+            target = self._theta(event)
             while self.theta < target:
                 if interrupts.asked:
                     return self._interrupted(interrupts.asked)
+                before = self.theta, self.state.t
                 self._step(target)
+                self._write_between(waiting, before)
                 bar.show(self.fraction, self.steps)
-            self.state.t = self.axis.t(event.time)
-            self.recorder.record(self.state, event.time, self.controller.step, event.snapshot)
+            self.state.t = self.axis.t(event.time) if event.switch is None else event.switch
+            if event.due:
+                self.recorder.record(self.state, event.time, self.controller.step, event.snapshot)
+            if event.switch is not None:
+                self._cross(event.switch)
         bar.show(1.0, self.steps, last=True)
         return self.recorder.writer.finish(self._stats())
+
+    def _theta(self, event: Event) -> float:
+        return self.axis.theta(event.time) if event.switch is None else self.system.clock.theta(event.switch)
+
+    def _write_between(self, waiting: deque[Event], before: tuple[float, float]) -> None:
+        """Write what was due within the step just taken, which began at `before` (theta, t)."""
+        theta, t = before
+        step = self.controller.step
+        while waiting and (due := self._theta(waiting[0])) <= self.theta + _SAME * abs(self.theta):
+            event = waiting.popleft()
+            if abs(due - self.theta) <= _SAME * abs(self.theta):
+                self.recorder.record(self.state, event.time, step, event.snapshot)
+                continue
+            # Within a step friction varies with t, and a gradient flow with theta (`friction.Span`).
+            if self.state.momentum is None:
+                fraction = (due - theta) / (self.theta - theta)
+            else:
+                fraction = (self.axis.t(event.time) - t) / (self.state.t - t)
+            self.recorder.record_between(self.state, event.time, fraction, step, event.snapshot)
+
+    def _cross(self, t: float) -> None:
+        """Go on behind a switch at physical time t: w and w_t are continuous there, the force and the friction need not be."""
+        if self.state.momentum is not None and (factor := self.system.clock.jump_factor(t)) != 1.0:
+            self.state.momentum *= factor
+        self.system.enter(t)
+        self.stepper.reset()
 
     def _step(self, target: float) -> None:
         """One accepted step towards `target`, which is hit exactly."""
@@ -367,7 +269,7 @@ def _settings(system: System, stepper: Stepper, axis: UserClock, end: float, tol
     return {
         "action": repr(system.action),
         "dynamics": system.dynamics,
-        "gamma": system.clock.gamma,
+        "gamma": system.clock.gamma if system.clock.constant else repr(system.action.friction),
         "order": system.order,
         "method": stepper.method,
         "rtol": tolerance.rtol,
