@@ -9,19 +9,27 @@ from typing import Protocol
 import numpy as np
 
 from sftsolve.action import Action
-from sftsolve.algebra import ZERO, evaluate
+from sftsolve.algebra import ZERO, Leaf, Node, add, evaluate, multiply
 from sftsolve.codegen.plan import discretised
 from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.codegen.terms import stencil
-from sftsolve.grid import Grid
+from sftsolve.expression import Derivative
+from sftsolve.grid import AXES, Grid
+from sftsolve.kernels.pointwise import PointwiseMatrix
 from sftsolve.kernels.protocol import Operator
+from sftsolve.linear.form import Form, density_of, mean_of, projected, quadratic_form
 from sftsolve.linear.modes import Modes
+from sftsolve.linear.operators import Cells, Generated, is_mixed, reaction_of, still
 from sftsolve.linear.split import quadratic
-from sftsolve.linear.symbols import Bases, Table, bases_of, symbols
+from sftsolve.linear.symbols import Bases, Table, bases_of, symbol, symbols
+from sftsolve.linear.varying import CellPart, VaryingPart
 from sftsolve.loops import modes as loops
 from sftsolve.state import Layout
 
 log = logging.getLogger("sftsolve")
+
+# A kernel with constant coefficients joins varying ones where it is at least this stiff beside them: it costs transforms.
+_STIFF = 0.1
 
 Coefficients = dict[tuple[int, int, Offset], float]
 
@@ -44,7 +52,12 @@ class LinearPart(Protocol):
 
     @property
     def mean_modes(self) -> Modes:
-        """Modes of the nearest L with constant coefficients; `modes` itself where L is that."""
+        """Modes of the L with the mean coefficients; `modes` itself where L is that."""
+        ...
+
+    @property
+    def deviation(self) -> float:
+        """Upper bound of |eigenvalues| of the difference between L and that of `mean_modes`."""
         ...
 
     def apply(self, w: np.ndarray, out: np.ndarray) -> None:
@@ -68,6 +81,7 @@ class DiagonalPart:
 
     def __init__(self, modes: Modes):
         self.modes = self.mean_modes = modes
+        self.deviation = 0.0
         self._spectrum: np.ndarray | None = None
 
     @property
@@ -99,29 +113,140 @@ def linear_part(action: Action, grid: Grid, order: int, layout: Layout, operator
     ----------
     operators : the bound kernels; those that are diagonal in the modes of their fields join
     """
-    found = quadratic(action.density(grid.axes), action.fields, {*action.sources, *grid.axes})
-    for note in found.notes:
-        log.info("%s", note)
-    bases = [bases_of(grid, name) for name in action.fields]
-    table: Table = {}
-    if found.constant != ZERO:
-        table = symbols(constants(action, grid, order, found.constant), bases, grid)
-    for operator in operators:
-        add_operator(table, operator, bases, layout)
-    if not table:
-        return None
-    modes = Modes(table, bases, layout)
-    return DiagonalPart(modes) if modes.radius > 0.0 else None
+    return Split(action, grid, order, layout, operators).part()
 
 
-def constants(action: Action, grid: Grid, order: int, density) -> Coefficients:  # type: ignore[no-untyped-def]
-    """Stencils of a density that is quadratic in the fields with coefficients that do not vary."""
-    discrete = discretised(action, grid, order, density)
-    if discrete is None:
-        return {}
-    values: dict[str, float] = dict(action.parameters)
-    values |= {inverse_spacing(axis).name: 1.0 / h for axis, h in zip(grid.axes, grid.spacing, strict=True)}
-    return {key: float(evaluate(node, values)) for key, node in stencil(discrete.variation.force()).items()}
+class Split:
+    """What of an action is linear, and the kinds of coefficients in it."""
+
+    def __init__(self, action: Action, grid: Grid, order: int, layout: Layout, operators: Sequence[Operator]):
+        self.action, self.grid, self.order, self.layout, self.operators = action, grid, order, layout, operators
+        self.fields = action.fields
+        self.found = quadratic(action.density(grid.axes), self.fields, {*action.sources, *grid.axes})
+        self.notes = list(self.found.notes)
+        self.still = still(grid, self.fields)
+        self.bases = [bases_of(grid, name) for name in self.fields]
+
+    def part(self) -> LinearPart | None:
+        """The kind of part that serves."""
+        matrices = any(isinstance(kernel, PointwiseMatrix) for kernel in self.action.kernels)
+        mixed = is_mixed(self.grid, self.fields)
+        part: LinearPart | None = None
+        if self.found.varying != ZERO or matrices or mixed:
+            part = self._varying(mixed)
+        if part is None:
+            part = self._constant()
+        for note in self.notes:
+            log.info("linear part: %s", note)
+        return part
+
+    def _constant(self) -> LinearPart | None:
+        table = self._symbols(self.found.constant)
+        for operator in self.operators:
+            add_operator(table, operator, self.bases, self.layout)
+        if not table:
+            return None
+        modes = Modes(table, self.bases, self.layout)
+        return DiagonalPart(modes) if modes.radius > 0.0 else None
+
+    def _varying(self, mixed: bool) -> LinearPart | None:
+        """The part with its varying coefficients; None where nothing that damps varies."""
+        action, grid, layout, fields = self.action, self.grid, self.layout, self.fields
+        values = {**grid.mesh, **action.parameters, **action.sources_at(grid)}
+        form = quadratic_form(add(self.found.constant, self.found.varying), fields, values)
+        self.notes += form.notes
+        entries = reaction_of(action, grid, form.reaction)
+        reaction = projected(entries, len(fields), grid.shape) if entries else None
+        reaction = None if reaction is None or not reaction.any() else reaction
+        varies = reaction is not None and bool(np.any(np.ptp(reaction.reshape(len(fields), len(fields), -1), axis=2)))
+        if not (varies or form.varies or (mixed and form.stiffness)):
+            return None
+        bounds = Bounds(self, form, reaction)
+        table = self._symbols(density_of(form.stiffness, mean_of))
+        add_reaction(table, reaction, self.bases)
+        local_radius = bounds.radius
+        kernels: Table = {}
+        for operator in self.operators:
+            add_operator(kernels, operator, self.bases, layout)
+        diagonal = Modes(kernels, self.bases, layout) if kernels else None
+        if diagonal is not None and diagonal.radius > _STIFF * local_radius:
+            for pair, symbol in kernels.items():
+                table[pair] = table.get(pair, np.zeros(())) + symbol
+            bounds.radius += diagonal.radius
+        else:
+            diagonal = None
+        modes = Modes(table, self.bases, layout)
+        if not form.stiffness and diagonal is None:
+            assert reaction is not None
+            return CellPart(layout, reaction, modes, bounds.radius, bounds.deviation)
+        local = cells = None
+        if form.stiffness:
+            density = density_of(form.stiffness, lambda term: term.tree)
+            local = Generated(density, action, self.still, self.order, layout)
+        if mixed and local is not None:
+            wall = self._wall(local)
+            bounds.radius, bounds.deviation = bounds.radius + wall, bounds.deviation + wall
+        if reaction is not None:
+            cells = Cells(reaction, fields, grid, layout)
+        return VaryingPart(layout, modes, bounds.radius, bounds.deviation, local, cells, diagonal)
+
+    def _symbols(self, density: Node) -> Table:
+        return symbols(self.constants(density), self.bases, self.grid)
+
+    def constants(self, density: Node) -> Coefficients:
+        """Stencils of a density that is quadratic in the fields with coefficients that do not vary."""
+        discrete = discretised(self.action, self.still, self.order, density)
+        if discrete is None:
+            return {}
+        values: dict[str, float] = dict(self.action.parameters)
+        values |= {inverse_spacing(axis).name: 1.0 / h for axis, h in zip(self.grid.axes, self.grid.spacing, strict=True)}
+        values |= discrete.conditions.data
+        return {key: float(evaluate(node, values)) for key, node in stencil(discrete.variation.force()).items()}
+
+    def _wall(self, local: Generated) -> float:
+        """What walls with a mixed condition add to a constant field, at most."""
+        count = len(self.fields)
+        w, out = self.layout.zeros(count), self.layout.zeros(count)
+        self.layout.interior(w)[...] = 1.0
+        local.apply(w, out)
+        return float(np.abs(self.layout.interior(out)).max())
+
+
+class Bounds:
+    """Bounds of the eigenvalues of a form that damps, by |H_st s t| <= |H_st| (s^2 + t^2) / 2."""
+
+    def __init__(self, split: Split, form: Form, reaction: np.ndarray | None):
+        # By field: what its slots come to at most, with the coefficients and with what they differ from their means.
+        sizes = np.zeros((len(split.fields), 2))
+        for (s, t), term in form.stiffness.items():
+            rest = term.values - term.values.mean()
+            for slot in {s, t}:
+                unit, number = self._unit(split, slot)
+                sizes[number] += unit * float(np.abs(term.values).max()), unit * float(np.abs(rest).max())
+        self.radius, self.deviation = (float(size) for size in sizes.max(axis=0))
+        if reaction is not None:
+            flat = reaction.reshape(len(reaction), len(reaction), -1)
+            off = flat - flat.mean(axis=2, keepdims=True)
+            self.radius += float(np.abs(flat).sum(axis=1).max())
+            self.deviation += float(np.abs(off).sum(axis=1).max())
+
+    def _unit(self, split: Split, slot: Leaf) -> tuple[float, int]:
+        """Largest eigenvalue of slot^2 / 2, and the number of its field."""
+        name = slot.field if isinstance(slot, Derivative) else slot.text
+        number = split.fields.index(name)
+        stencil = {key[2]: value for key, value in split.constants(multiply(0.5, slot, slot)).items()}
+        angles = np.ix_(*[np.linspace(0.0, np.pi, 17 if axis in split.grid.axes else 1) for axis in AXES])
+        return float(np.abs(symbol(stencil, angles, hermitian=True)).max()), number
+
+
+def add_reaction(table: Table, reaction: np.ndarray | None, bases: Sequence[Bases]) -> None:
+    """Add the mean of a matrix between fields to the symbols."""
+    for a in range(0 if reaction is None else len(reaction)):
+        for b in range(a, len(bases)):
+            assert reaction is not None
+            mean = np.array(reaction[a, b].mean())
+            if mean != 0.0 and bases[a] == bases[b]:
+                table[a, b] = table.get((a, b), np.zeros(())) - mean
 
 
 def add_operator(table: Table, operator: Operator, bases: Sequence[Bases], layout: Layout) -> None:

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sftsolve.boundary import Robin
 from sftsolve.codegen.stencils import Offset
-from sftsolve.grid import AXES, Grid
+from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.kernels.transforms import Basis, Transform
 
 Bases = tuple[Basis, Basis, Basis]
@@ -35,9 +36,17 @@ def bases_of(grid: Grid, field: str) -> Bases:
         if grid.periodic(axis):
             found.append(Basis.periodic(n))
         else:
-            lower, upper = (grid.condition(axis, side, field).factor for side in ("lower", "upper"))
+            lower, upper = (_parity(grid, axis, side, field) for side in SIDES)
             found.append(Basis(WAVES[lower, upper], n, n))
     return found[0], found[1], found[2]
+
+
+def _parity(grid: Grid, axis: str, side: str, field: str) -> float:
+    """Sign of a field's image in a wall; a mixed condition dw/dn + a w = 0 counts as what it is nearer to."""
+    condition = grid.condition(axis, side, field)
+    if isinstance(condition, Robin):
+        return -1.0 if 0.5 * condition.coefficient * grid.spacing[grid.axes.index(axis)] > 1.0 else 1.0
+    return condition.factor
 
 
 def symbols(coefficients: Mapping[tuple[int, int, Offset], float], bases: Sequence[Bases], grid: Grid) -> Table:

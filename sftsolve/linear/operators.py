@@ -1,0 +1,107 @@
+"""Linear operators with coefficients that vary from cell to cell, on padded storage and between walls without data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sftsolve.action import Action
+from sftsolve.algebra import Node
+from sftsolve.codegen.plan import plan
+from sftsolve.grid import AXES, SIDES, Grid
+from sftsolve.kernels.local import LocalForce
+from sftsolve.kernels.pointwise import PointwiseMatrix
+from sftsolve.loops import ghosts
+from sftsolve.parallel import slabs
+from sftsolve.state import Layout, State
+
+
+def still(grid: Grid, fields: Sequence[str]) -> Grid:
+    """The same grid with walls that hold no data; a mixed condition that feeds growth becomes one without flux."""
+    boundary: dict[str, object] = dict.fromkeys(grid.axes, "periodic")
+    for axis in grid.walls:
+        boundary[axis] = {side: {name: _still(grid, axis, side, name) for name in fields} for side in SIDES}
+    return Grid(grid.shape, grid.length, grid.origin, boundary)
+
+
+def _still(grid: Grid, axis: str, side: str, name: str) -> object:
+    condition = grid.condition(axis, side, name)
+    if condition.key == "mixed" and condition.coefficient < 0.0:  # type: ignore[attr-defined]
+        return {"derivative": 0.0}
+    return replace(condition, data=0.0)  # type: ignore[type-var]
+
+
+def is_mixed(grid: Grid, fields: Sequence[str]) -> bool:
+    """Whether any field has a mixed condition."""
+    return any(grid.condition(axis, side, name).key == "mixed" for axis in grid.walls for side in SIDES for name in fields)
+
+
+class Generated:
+    """The force of a quadratic density, by the code generator that makes the whole one: the same stencils, the same walls.
+
+    Parameters
+    ----------
+    density : quadratic in the fields
+    grid : without data at its walls
+    """
+
+    def __init__(self, density: Node, action: Action, grid: Grid, order: int, layout: Layout):
+        found = plan(action, grid, order, layout.dtype, density)
+        assert found is not None and found.halo <= max(layout.halo)  # the caller asked: it is a part of the whole
+        self._force = LocalForce(found, grid, layout, action.parameters, action.sources_at(grid))
+        self._layout = layout
+        self._walls = _wall_table(grid, action.fields, max(layout.halo))
+        self._geometry = tuple(np.array(part, np.int64) for part in (layout.offset, layout.shape, layout.halo))
+        self._fill: Callable[..., None] = ghosts.fill if slabs(grid.size) == 1 else ghosts.fill_threads
+
+    def apply(self, w: np.ndarray, out: np.ndarray) -> None:
+        """out = L w; the ghosts of w are filled."""
+        self._fill(w, *self._geometry, self._walls)
+        state = State(self._layout, w, None)
+        self._force.set_jvp(state, state, State(self._layout, out, None), 0.0)
+
+
+def _wall_table(grid: Grid, fields: Sequence[str], halo: int) -> np.ndarray:
+    """(field, axis, side, 2 + halo) as `loops.ghosts` reads it, without data."""
+    table = np.zeros((len(fields), 3, 2, 2 + max(halo, 1)))
+    for axis in grid.walls:
+        for number, side in enumerate(SIDES):
+            for field, name in enumerate(fields):
+                table[field, AXES.index(axis), number, :2] = [1.0, grid.condition(axis, side, name).factor]
+    return table
+
+
+class Cells:
+    """-R w with a symmetric matrix between fields in every cell.
+
+    Parameters
+    ----------
+    matrix : R, (field, field, *shape), of all fields
+    """
+
+    def __init__(self, matrix: np.ndarray, fields: tuple[str, ...], grid: Grid, layout: Layout):
+        self._layout = layout
+        used = [a for a in range(len(fields)) if matrix[a].any()]
+        names = [fields[a] for a in used]
+        self._bound = PointwiseMatrix(names, matrix[np.ix_(used, used)]).bind(fields, grid, layout)
+
+    def add(self, w: np.ndarray, out: np.ndarray) -> None:
+        """out -= R w."""
+        state = State(self._layout, w, None)
+        self._bound.add_jvp(state, state, State(self._layout, out, None), 0.0)
+
+
+def reaction_of(action: Action, grid: Grid, reaction: Mapping[tuple[int, int], np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+    """The matrix between fields in every cell, (a, b), a <= b: that of the local cost and those of the kernels."""
+    total = dict(reaction)
+    for kernel in action.kernels:
+        if isinstance(kernel, PointwiseMatrix) and kernel.matrix.shape[2:] == grid.shape:
+            index = [action.fields.index(name) for name in kernel.fields]
+            for i, a in enumerate(index):
+                for j, b in enumerate(index):
+                    if a <= b:
+                        entry = 0.5 * (kernel.matrix[i, j] + kernel.matrix[j, i])
+                        total[a, b] = total.get((a, b), np.zeros(())) + entry
+    return total
