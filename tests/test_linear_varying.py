@@ -106,22 +106,20 @@ def test_mean_modes_are_those_of_the_mean_coefficients(name):
 def test_only_what_damps_is_taken():
     grid = box(PLANE)
     signed = RNG.standard_normal(PLANE)
-    base = flow(["a", "b"], "S*grad2(a) + grad2(b)", grid, sources={"S": S})
     cases = {
         "S*grad2(a) + grad2(b) + J*a*d(b, x)": "S*grad2(a) + grad2(b)",
-        "S*grad2(a) + grad2(b) + J*d(a, x)*d(b, y)*9": "grad2(b) - d(b, y)**2 + S*grad2(a) + d(b, y)**2",
-        "S*grad2(a) + grad2(b) + J*d(a, y)**2": "(d(a, x)**2 + d(b, x)**2/S)*S + d(b, y)**2 + P*d(a, y)**2",
+        "S*grad2(a) + grad2(b) + 9*J*d(a, x)*d(b, y)": "S*grad2(a) + grad2(b)",
+        "S*grad2(a) + grad2(b) + J*d(a, y)**2": "S*d(a, x)**2 + grad2(b) + (S + J + abs(S + J))*d(a, y)**2/2",
         "S*grad2(a) + grad2(b) - b**2 - S*a**2": "S*grad2(a) + grad2(b)",
         "S*grad2(a) + grad2(b) + J*a**2": "S*grad2(a) + grad2(b) + (J + abs(J))*a**2/2",
-        "S*grad2(a) + grad2(b) + t*a**2": "S*grad2(a) + grad2(b)",
+        "S*grad2(a) + grad2(b) + t*a**2 + (2 + L)*b**2": "S*grad2(a) + grad2(b) + 2*b**2",
     }
     for cost, taken in cases.items():
-        sources = {"S": S, "J": signed, "P": np.maximum(S + signed, 0.0)}
+        sources = {"S": S, "J": signed, "L": "x*exp(-t)"}
         whole = flow(["a", "b"], cost, grid, sources=sources)
-        wanted = flow(["a", "b"], taken.replace("d(b, x)**2/S)*S", "d(b, x)**2/S)*S"), grid, sources=sources)
+        wanted = flow(["a", "b"], taken, grid, sources=sources)
         assert_close(matrix(whole), jacobian(wanted), 3e-13)
         assert np.linalg.eigvalsh(matrix(whole)).max() <= 1e-12 * whole.linear.radius
-    assert_close(matrix(base), jacobian(base), 3e-13)
 
 
 def test_matrices_that_grow_are_projected():

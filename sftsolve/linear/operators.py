@@ -50,7 +50,7 @@ class Generated:
     def __init__(self, density: Node, action: Action, grid: Grid, order: int, layout: Layout):
         found = plan(action, grid, order, layout.dtype, density)
         assert found is not None and found.halo <= max(layout.halo)  # the caller asked: it is a part of the whole
-        self._force = LocalForce(found, grid, layout, action.parameters, action.sources_at(grid))
+        self._force = LocalForce(found, grid, layout, action.parameters, action.bound_sources(grid))
         self._layout = layout
         self._walls = _wall_table(grid, action.fields, max(layout.halo))
         self._geometry = tuple(np.array(part, np.int64) for part in (layout.offset, layout.shape, layout.halo))

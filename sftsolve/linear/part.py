@@ -120,9 +120,11 @@ class Split:
     """What of an action is linear, and the kinds of coefficients in it."""
 
     def __init__(self, action: Action, grid: Grid, order: int, layout: Layout, operators: Sequence[Operator]):
-        self.action, self.grid, self.order, self.layout, self.operators = action, grid, order, layout, operators
-        self.fields = action.fields
-        self.found = quadratic(action.density(grid.axes), self.fields, {*action.sources, *grid.axes})
+        self.grid, self.order, self.layout, self.operators = grid, order, layout, operators
+        self.fields, moving = action.fields, set(action.forms(grid))
+        steady = {name: source for name, source in action.sources.items() if name not in moving}
+        self.action = Action(action.fields, "0", action.parameters, steady, action.kernels)
+        self.found = quadratic(action.density(grid.axes), self.fields, {*steady, *grid.axes}, {"t", *moving})
         self.notes = list(self.found.notes)
         self.still = still(grid, self.fields)
         self.bases = [bases_of(grid, name) for name in self.fields]

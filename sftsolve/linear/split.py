@@ -41,22 +41,26 @@ class Quadratic:
     notes: list[str] = field(default_factory=list)
 
 
-def quadratic(density: Node, fields: tuple[str, ...], arrays: set[str]) -> Quadratic:
+def quadratic(density: Node, fields: tuple[str, ...], arrays: set[str], moving: set[str]) -> Quadratic:
     """Find the quadratic terms of a density.
 
     Parameters
     ----------
     fields : names of the fields
     arrays : names that vary from cell to cell, sources and coordinates
+    moving : names that vary in time, and t itself
     """
     found = Quadratic()
 
     def is_field(leaf: Leaf) -> bool:
         return (isinstance(leaf, Symbol) and leaf.name in fields) or (isinstance(leaf, Derivative) and leaf.field in fields)
 
+    def matters(leaf: Leaf) -> bool:
+        return is_field(leaf) or leaf.text in moving
+
     for term in _terms(density):
         try:
-            pieces = expand(term, is_field)
+            pieces = expand(term, matters)
         except TooManyTerms:
             found.notes.append("a term of the cost is too long to be searched for a linear force; it is taken as nonlinear")
             continue
@@ -64,8 +68,8 @@ def quadratic(density: Node, fields: tuple[str, ...], arrays: set[str]) -> Quadr
             if degree(piece, is_field) != 2:
                 continue
             names = {leaf.name for leaf in leaves(piece) if isinstance(leaf, Symbol)}
-            if "t" in names:
-                found.notes.append(f"the linear force of {piece.text} depends on t and is taken as nonlinear")
+            if names & moving:
+                found.notes.append(f"the linear force of {piece.text} changes in time and is taken as nonlinear")
             elif names & arrays:
                 found.varying = add(found.varying, piece)
             else:
