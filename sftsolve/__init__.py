@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sftsolve.action import Action
     from sftsolve.analysis import check
     from sftsolve.errors import SftError
-    from sftsolve.friction import Friction
+    from sftsolve.friction import FLRW, Friction
     from sftsolve.grid import Grid
     from sftsolve.kernels.convolution import Convolution
     from sftsolve.kernels.dense import Dense
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "FLRW": "friction",
     "Action": "action",
     "BatchSchedule": "sources",
     "Convolution": "kernels.convolution",
@@ -69,6 +70,7 @@ _WHERE = {
 _RENAMED = {"open": "open_result"}
 
 __all__ = [
+    "FLRW",
     "Action",
     "BatchSchedule",
     "Convolution",

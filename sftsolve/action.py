@@ -20,7 +20,7 @@ from sftsolve.errors import ActionError, is_number
 from sftsolve.expression import CONSTANTS, Names, parse
 from sftsolve.friction import Friction
 from sftsolve.grid import AXES, Grid
-from sftsolve.sources import BoundSources, Form, Source, forms, make_source, moving, on_grid
+from sftsolve.sources import REDSHIFT, BoundSources, Form, Redshift, Source, forms, make_source, moving, on_grid, redshifted
 
 # Names that mean something else in expressions or in the output file.
 RESERVED = frozenset({"t", "tau", "ts", "meta", "VTKHDF", *AXES, *CONSTANTS})
@@ -37,7 +37,7 @@ class Action:
     sources : fields J(x, t), K(x, t) from outside by name: array, number, expression of the coordinates, the parameters and the
         physical time t, ``{"file": ..., "dataset": ...}``, `TimeSeries`, `MiniBatches` or a function of the grid
     kernels : further operators between fields, e.g. `PointwiseMatrix`; one or a list
-    friction : gamma, eta or Hubble rate; none means gamma = 1 for a gradient flow
+    friction : `Friction` or `FLRW`; none means gamma = 1 for a gradient flow
 
     Raises
     ------
@@ -68,7 +68,9 @@ class Action:
         self.friction = friction
         if friction is not None and not isinstance(friction, Friction):
             raise ActionError(
-                "friction is not understood", expected="sft.Friction(gamma=...), (eta=...) or (hubble=...)", given=friction
+                "friction is not understood",
+                expected="sft.Friction(gamma=...), (eta=...), (schedule=...) or sft.FLRW(...)",
+                given=friction,
             )
         for kernel in self.kernels:
             if not hasattr(kernel, "bind"):
@@ -81,6 +83,8 @@ class Action:
     def density(self, axes: tuple[str, ...]) -> Node:
         """The density c as a tree on a grid with these axes (`lap` and `grad2` run over them).
 
+        In an expanding space (`FLRW`) each derivative in it carries 1/a.
+
         Raises
         ------
         ExpressionError : a name that is unknown, or an axis that the grid lacks
@@ -91,7 +95,8 @@ class Action:
             axes=axes,
             constant=frozenset(self.parameters),
         )
-        return parse(self.cost, names, "the cost")
+        typed = parse(self.cost, names, "the cost")
+        return redshifted(typed) if self.friction is not None and self.friction.redshifts else typed
 
     def sources_at(self, grid: Grid, t: float = 0.0) -> dict[str, np.ndarray]:
         """Every source by name at physical time t as an array of the grid's shape; where it jumps, the later value.
@@ -107,13 +112,20 @@ class Action:
             found[name] = on_grid(grid, name, values)
         return found
 
+    @property
+    def _all_sources(self) -> dict[str, Source]:
+        """The sources, and the redshift of an expanding space."""
+        if self.friction is None or not self.friction.redshifts:
+            return self.sources
+        return self.sources | {REDSHIFT: Redshift(self.friction.redshift)}
+
     def forms(self, grid: Grid) -> dict[str, Form]:
         """How every source that changes in time enters the density, by name."""
-        return forms(self.sources, grid, self.parameters)
+        return forms(self._all_sources, grid, self.parameters)
 
     def bound_sources(self, grid: Grid, t: float = 0.0) -> BoundSources:
         """All sources on a grid, at a moment."""
-        return BoundSources(self.sources, grid, self.parameters, t)
+        return BoundSources(self._all_sources, grid, self.parameters, t)
 
     def __repr__(self) -> str:
         parts = [f"fields={list(self.fields)}", f"cost={self.cost!r}"]

@@ -66,7 +66,7 @@ BAD = {
     "friction not a number": (GOOD, ("friction.gamma=nan",), ("friction.gamma", "finite number", "nan")),
     "friction is true": (GOOD, ("friction.gamma=true",), ("friction.gamma", "number", "True")),
     "negative friction": (GOOD, ("friction.gamma=-1",), ("[friction]", "from 0", "-1")),
-    "two frictions": (GOOD, ("friction.eta=0.1",), ("[friction]", "one of gamma, eta, hubble and schedule")),
+    "two frictions": (GOOD, ("friction.eta=0.1",), ("[friction]", "one of gamma, eta, hubble, schedule, flrw")),
     "no friction": (GOOD.replace("[friction]\ngamma = 3.0", ""), (), ("friction", "gradient-flow")),
     "tau without friction": (GOOD, ("friction.gamma=0",), ("tau", "gamma")),
     "cost with an unknown name": (
@@ -114,7 +114,7 @@ BAD = {
     "tolerance too large": (GOOD, ("time.rtol=2.0",), ("time.rtol", "less than 1")),
     "unknown method": (GOOD, ("time.method=rk23",), ("rk23", "rk32")),
     "method that comes later": (GOOD, ("time.method=leapfrog",), ("leapfrog", "rk32")),
-    "dynamics that comes later": (GOOD, ("time.dynamics=slow-manifold",), ("time.dynamics", "gradient-flow")),
+    "dynamics that is none": (GOOD, ("time.dynamics=slow",), ("time.dynamics", "slow-manifold")),
     "saving after the end": (GOOD, ("output.save_at=[0.05, 0.5]",), ("save_at", "0.5")),
     "saving backwards": (GOOD, ("output.save_every=-0.1",), ("output.save_every", "greater than 0")),
     "saving at no times": (GOOD, ("output.save_at=often",), ("output.save_at", "a list of times")),

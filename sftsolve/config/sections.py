@@ -12,8 +12,8 @@ from sftsolve.action import Action
 from sftsolve.config.kernels import KernelSection
 from sftsolve.config.section import Location, Section, refusal
 from sftsolve.config.sources import SourceValue
-from sftsolve.errors import FileError
-from sftsolve.friction import Friction
+from sftsolve.errors import ConfigError, FileError
+from sftsolve.friction import FLRW, Friction
 from sftsolve.grid import Grid
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -57,18 +57,45 @@ class ActionSection(Section):
         )
 
 
+class ExpansionSection(Section):
+    """{ hubble = ... }, { power = ..., t0 = ... } or { scale_factor = [[t, ...], [a, ...]] }: the arguments of `FLRW`."""
+
+    hubble: float | None = None
+    power: float | None = None
+    t0: float | None = None
+    scale_factor: list[list[float]] | None = None
+
+
+class DescentSection(Section):
+    """{ eta = ..., momentum = ..., nesterov = ... }: the arguments of `Friction.matching_descent`."""
+
+    eta: float
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
 class FrictionSection(Section):
-    """[friction]: exactly one of the arguments of `Friction`."""
+    """[friction]: exactly one of the arguments of `Friction`, of an expanding space, or of a descent to follow."""
 
     gamma: float | None = None
     eta: float | None = None
     hubble: float | None = None
     schedule: dict[str, Any] | None = None
-    later: ClassVar[Mapping[str, str]] = {
-        "flrw": "give hubble; gradients that redshift come in a later version",
-    }
+    flrw: ExpansionSection | None = None
+    matching_descent: DescentSection | None = None
 
     def build(self) -> Friction:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                "friction needs exactly one of its keys",
+                expected="one of " + ", ".join(type(self).model_fields),
+                given=", ".join(given) or "none of them",
+            )
+        if self.flrw is not None:
+            return FLRW(**dict(self.flrw))
+        if self.matching_descent is not None:
+            return Friction.matching_descent(**dict(self.matching_descent))
         return Friction(gamma=self.gamma, eta=self.eta, hubble=self.hubble, schedule=self.schedule)
 
 
@@ -80,7 +107,7 @@ class TimeSection(Section):
     method: str = "auto"
     rtol: float = Field(1e-6, gt=0, lt=1)
     atol: float | dict[str, float] = 1e-9
-    dynamics: Literal["damped", "gradient-flow"] = "damped"
+    dynamics: Literal["damped", "gradient-flow", "slow-manifold"] = "damped"
     allow_ill_posed: bool = False
     dtype: Literal["float64", "float32"] = "float64"
 

@@ -1,7 +1,19 @@
 """Friction gamma(t): constant, a learning-rate schedule, an expanding universe; and the clocks that go with it."""
 
 from sftsolve.friction.clock import Clock, ConstantClock, Span
-from sftsolve.friction.friction import DYNAMICS, Friction, make_clock
-
-__all__ = ["DYNAMICS", "Clock", "ConstantClock", "Friction", "Span", "VaryingClock", "VaryingSpan", "make_clock"]
+from sftsolve.friction.flrw import FLRW
+from sftsolve.friction.friction import DYNAMICS, Descent, Friction, make_clock
 from sftsolve.friction.varying import VaryingClock, VaryingSpan
+
+__all__ = [
+    "DYNAMICS",
+    "FLRW",
+    "Clock",
+    "ConstantClock",
+    "Descent",
+    "Friction",
+    "Span",
+    "VaryingClock",
+    "VaryingSpan",
+    "make_clock",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sftsolve.errors import ConfigError, is_number
@@ -12,7 +13,52 @@ from sftsolve.friction.pieces import Law
 from sftsolve.friction.schedules import SMALLEST, schedule_law
 from sftsolve.friction.varying import VaryingClock
 
-DYNAMICS = ("damped", "gradient-flow")
+DYNAMICS = ("damped", "gradient-flow", "slow-manifold")
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Gradient descent with step size eta, or with momentum, in the theory's units; tau advances by `dtau` a step.
+
+    To second order in the step descent follows eps w_tautau + w_tau = F + hessian F'[w_tau], w_tau(0) = start F(w(0)): it is the
+    leapfrog scheme of that equation.
+
+    Attributes
+    ----------
+    eta : the learning rate, w -> w + eta F(w) without momentum
+    momentum : beta of heavy ball, b -> beta b + F(w), w -> w + eta b
+    nesterov : whether F is taken ahead, at w + beta (w - w_before)
+    """
+
+    eta: float
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        number_in_range("eta", self.eta, SMALLEST)
+        if not is_number(self.momentum) or not 0.0 <= self.momentum < 1.0:
+            raise ConfigError("momentum is out of range", expected="a number from 0 to below 1", given=repr(self.momentum))
+        if not isinstance(self.nesterov, bool) or (self.nesterov and self.momentum == 0.0):
+            given = f"nesterov={self.nesterov!r}, momentum={self.momentum!r}"
+            raise ConfigError("nesterov is not understood", expected="True with a momentum > 0, or False", given=given)
+
+    @property
+    def dtau(self) -> float:
+        """Training time of one step."""
+        return self.eta / (1.0 - self.momentum)
+
+    @property
+    def eps(self) -> float:
+        return self.eta * (1.0 + self.momentum) / (2.0 * (1.0 - self.momentum) ** 2)
+
+    @property
+    def start(self) -> float:
+        """w_tau(0) / F(w(0)) of a descent whose momentum starts from zero."""
+        return (1.0 - self.momentum) / (1.0 + self.momentum)
+
+    @property
+    def hessian(self) -> float:
+        return self.momentum * self.dtau if self.nesterov else 0.0
 
 
 class Friction:
@@ -50,6 +96,7 @@ class Friction:
                 given=", ".join(given) or "none of them",
             )
         ((self.kind, value),) = given.items()
+        self.descent: Descent | None = None
         self._law: Law | None = None
         self.value: Any = value
         if self.kind == "schedule":
@@ -58,6 +105,29 @@ class Friction:
             self._law = panels(value, "gamma(t)", inverse=True)
         else:
             self.value = number_in_range(self.kind, value, SMALLEST if self.kind == "eta" else 0.0)
+
+    @staticmethod
+    def matching_descent(eta: float, momentum: float = 0.0, nesterov: bool = False) -> Friction:
+        """The friction with which the damped theory follows gradient descent to second order in the step.
+
+        gamma = eps^(-1/2) with eps = eta (1 + beta) / (2 (1 - beta)^2), sqrt(2/eta) without momentum; a state without a velocity
+        starts with that of the first step, w_tau = F (1 - beta)/(1 + beta), and for Nesterov's momentum the force gains
+        beta dtau F'[F]. A step of descent takes dtau = eta / (1 - beta) of training time.
+
+        Parameters
+        ----------
+        eta : learning rate, w -> w + eta F(w)
+        momentum : beta of heavy ball, 0 to below 1
+        nesterov : take the force ahead, at w + beta (w - w_before)
+
+        Raises
+        ------
+        ConfigError : numbers out of range
+        """
+        descent = Descent(eta, momentum, nesterov)
+        friction = Friction(gamma=descent.eps**-0.5)
+        friction.descent = descent
+        return friction
 
     @property
     def constant(self) -> bool:
@@ -80,6 +150,10 @@ class Friction:
         """a(t) by which space has grown, as far as the gradients see it: 1 but for `FLRW`."""
         return 1.0
 
+    def redshift(self, t: float) -> float:
+        """1/a(t)."""
+        return 1.0
+
     @property
     def redshifts(self) -> bool:
         """Whether spatial derivatives carry 1/a(t)."""
@@ -90,16 +164,19 @@ class Friction:
         damped = dynamics == "damped"
         law = self.law(dimension)
         if law is not None:
-            return VaryingClock(law, damped)
+            return VaryingClock(law, damped, continuous=dynamics == "slow-manifold")
         gamma = self.gamma(dimension)
         if damped:
             scale = max(gamma, 1.0)
             return ConstantClock(gamma, scale, 1.0 / scale**2, gamma / scale)
         if gamma == 0:
-            raise ConfigError("a gradient flow needs friction", expected="gamma > 0", given=f"{self.kind} = 0")
+            raise ConfigError(f"a {dynamics} needs friction".replace("-", " "), expected="gamma > 0", given=f"{self.kind} = 0")
         return ConstantClock(gamma, gamma, 0.0, 1.0)
 
     def __repr__(self) -> str:
+        if self.descent is not None:
+            given = self.descent
+            return f"Friction.matching_descent(eta={given.eta:g}, momentum={given.momentum:g}, nesterov={given.nesterov})"
         shown = f"{self.value:g}" if isinstance(self.value, float) else repr(self.value)
         return f"Friction({self.kind}={shown})"
 

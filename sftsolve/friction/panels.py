@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +19,15 @@ from numpy.polynomial import chebyshev
 from sftsolve.errors import ConfigError, is_number
 from sftsolve.friction.pieces import Law, Piece, crossing
 
-_DEGREE = 16
-_NODES = np.cos(np.pi * np.arange(_DEGREE, -1, -1) / _DEGREE)
+DEGREE = 16
+NODES = np.cos(np.pi * np.arange(DEGREE, -1, -1) / DEGREE)
 _BETWEEN = np.array([-0.97, -0.31, 0.57])  # where the interpolant is checked
-_FIT = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
-_CHECK = chebyshev.chebvander(_BETWEEN, _DEGREE)
-_PLACES = 0.5 * (np.concatenate([_NODES, _BETWEEN]) + 1.0)
+FIT = np.linalg.inv(chebyshev.chebvander(NODES, DEGREE))
+_CHECK = chebyshev.chebvander(_BETWEEN, DEGREE)
+_PLACES = 0.5 * (np.concatenate([NODES, _BETWEEN]) + 1.0)
 _RESOLVED = 1e-14
 _NOISE = 1e-10  # what stays below this although the panel was halved is rounding in the function itself
+_CANCELLED = 1e-12  # of the largest value so far: rounding that a function may have made while it was that large
 _NARROW = 1e-14  # of the time: no panel is halved further
 _KINK = 1e-6  # of the time: an unresolved panel shorter than this holds a jump or a kink
 _NEAR_ZERO = 1e-2
@@ -65,50 +66,57 @@ class Panel(Piece):
 
     def tau(self, t: float) -> float:
         x = 2.0 * (t - self.start) / (self.end - self.start) - 1.0
-        ahead = last = 0.0
-        for coefficient in reversed(self.series[1:]):
-            ahead, last = coefficient + 2.0 * x * ahead - last, ahead
-        return self.series[0] + x * ahead - last if self.series else math.nan
+        return clenshaw(self.series, x) if self.series else math.nan
 
     def t_of_tau(self, tau: float) -> float:
         return super().t_of_tau(tau) if self.series else math.nan
 
     def crossings(self) -> list[float]:
-        times = [self.start + 0.5 * (node + 1.0) * (self.end - self.start) for node in _NODES.tolist()]
+        times = [self.start + 0.5 * (node + 1.0) * (self.end - self.start) for node in NODES.tolist()]
         return self._inside([t for low, high in itertools.pairwise(times) for t in crossing(self.eta, low, high)])
 
 
 def panels(
-    function: Callable[[float], float], name: str, inverse: bool = False, knots: Sequence[float] = (), end: float = math.inf
+    function: Callable[[float], float],
+    name: str,
+    inverse: bool = False,
+    knots: Callable[[], Iterable[float]] = tuple,
+    end: float = math.inf,
 ) -> Law:
-    """The law of eta(t) = function(t), or gamma(t) if `inverse`, from t = 0 to `end`; panels end at the `knots` too.
+    """The law of eta(t) = function(t), or gamma(t) if `inverse`, from t = 0 to `end`; panels end at the `knots` > 0 too.
 
     Raises
     ------
     ConfigError : while it is evaluated, where a value is not a number in its range, or the function is nowhere smooth
     """
-    checked = _checked(function, name, inverse)
-    stops = sorted(knot for knot in {*knots, end} if 0.0 < knot < math.inf)
-    return lambda: _generate(checked, name, inverse, stops)
+    values = checked(function, name, inverse)
+    return lambda: _generate(values, name, inverse, itertools.chain(knots(), itertools.repeat(end)))
 
 
-def _generate(function: Callable[[float], float], name: str, inverse: bool, stops: list[float]) -> Iterator[Piece]:
-    t, length, last, goal, joined, breaks = 0.0, 1.0, math.inf, 0.0, False, 0
-    finite = math.isfinite(stops[-1]) if stops else False
-    waiting = list(stops)
-    while waiting or not finite:
-        stop = waiting[0] if waiting else math.inf
+def clenshaw(series: tuple[float, ...], x: float) -> float:
+    """Value of a Chebyshev series at -1 <= x <= 1."""
+    ahead = last = 0.0
+    for coefficient in reversed(series[1:]):
+        ahead, last = coefficient + 2.0 * x * ahead - last, ahead
+    return series[0] + x * ahead - last
+
+
+def _generate(function: Callable[[float], float], name: str, inverse: bool, stops: Iterator[float]) -> Iterator[Piece]:
+    t, length, last, goal, joined, breaks, peak = 0.0, 1.0, math.inf, 0.0, False, 0, 0.0
+    stop = next(stops)
+    while t < stop:
         right = min(t + length, stop)
-        tail, series = _fit(function, t, right, inverse)
-        size = max(t, _NEAR_ZERO)
-        resolved = tail <= _RESOLVED or (tail <= _NOISE and tail > 0.3 * last and right - t > _KINK * size)
+        tail, series, least, most = _fit(function, t, right, inverse)
+        size, peak = max(t, _NEAR_ZERO), max(peak, most)
+        noise = max(_NOISE, _CANCELLED * peak / max(least, 1e-300))
+        resolved = tail <= _RESOLVED or (tail <= noise and tail > 0.3 * last and right - t > _KINK * size)
         if not resolved and 0.5 * (right - t) > _NARROW * size:
             goal, length, last = max(goal, right), 0.5 * (right - t), tail
             continue
         if resolved:
             yield Panel(t, right, function, inverse, series, joined)
             breaks = 0 if right - t > _KINK * size else breaks
-            t, length = right, 2.0 * (right - t)
+            t, length = right, (2.0 * (right - t) if right >= goal else goal - right)
         else:
             breaks += 1
             if breaks > _MOST_BREAKS:
@@ -118,25 +126,28 @@ def _generate(function: Callable[[float], float], name: str, inverse: bool, stop
             steady = () if inverse and value == 0.0 else (0.5 * held * (right - t), 0.5 * held * (right - t))
             yield Panel(t, right, lambda _, value=value: value, inverse, steady, joined)  # type: ignore[misc]
             t, length = right, max(goal - right, right - t)
-        joined, last, goal = resolved, math.inf, 0.0 if resolved else goal
-        if waiting and t >= waiting[0]:
-            waiting.pop(0)
+        joined = resolved
+        if not resolved or t >= goal:  # what comes next is not part of a panel that was halved
+            last, goal = math.inf, 0.0
+        stop = next(stops) if t >= stop else stop
 
 
-def _fit(function: Callable[[float], float], low: float, high: float, inverse: bool) -> tuple[float, tuple[float, ...]]:
-    """(relative size of what an interpolant misses, series of the antiderivative of eta from `low`)."""
+def _fit(
+    function: Callable[[float], float], low: float, high: float, inverse: bool
+) -> tuple[float, tuple[float, ...], float, float]:
+    """(relative size of what an interpolant misses, series of the antiderivative of eta from `low`, least and largest value)."""
     given = np.array([function(low + place * (high - low)) for place in _PLACES.tolist()])
-    tail = _missed(given)
-    if inverse and given.min() <= 0.0:
-        return (tail if given.max() < 1.0 else math.inf), ()
+    tail, least, most = _missed(given), float(given.min()), float(given.max())
+    if inverse and least <= 0.0:
+        return (tail if most < 1.0 else math.inf), (), least, most
     eta = 1.0 / given if inverse else given
-    series = chebyshev.chebint(_FIT @ eta[: _DEGREE + 1], lbnd=-1.0) * (0.5 * (high - low))
-    return max(tail, _missed(eta)), tuple(series.tolist())
+    series = chebyshev.chebint(FIT @ eta[: DEGREE + 1], lbnd=-1.0) * (0.5 * (high - low))
+    return max(tail, _missed(eta)), tuple(series.tolist()), least, most
 
 
 def _missed(values: np.ndarray) -> float:
-    coefficients = _FIT @ values[: _DEGREE + 1]
-    error = max(np.abs(coefficients[-2:]).max(), np.abs(_CHECK @ coefficients - values[_DEGREE + 1 :]).max())
+    coefficients = FIT @ values[: DEGREE + 1]
+    error = max(np.abs(coefficients[-2:]).max(), np.abs(_CHECK @ coefficients - values[DEGREE + 1 :]).max())
     return float(error / max(np.abs(values).max(), 1e-300))
 
 
@@ -151,7 +162,7 @@ def _jump(function: Callable[[float], float], low: float, high: float) -> float:
     return high
 
 
-def _checked(function: Callable[[float], float], name: str, inverse: bool) -> Callable[[float], float]:
+def checked(function: Callable[[float], float], name: str, inverse: bool) -> Callable[[float], float]:
     """The function as floats that are in their range, or a refusal that says where they are not."""
     expected = "finite numbers >= 0" if inverse else "finite numbers > 0"
 

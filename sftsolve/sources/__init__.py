@@ -10,10 +10,14 @@ from sftsolve.sources.bound import BoundSources, forms, moving
 from sftsolve.sources.expressions import ExpressionSource
 from sftsolve.sources.make import make_source
 from sftsolve.sources.moving import Form, Moving, TimeSource
+from sftsolve.sources.redshift import REDSHIFT, Redshift, redshifted
 from sftsolve.sources.series import TimeSeries
 from sftsolve.sources.static import ArraySource, FileSource, FunctionSource, Source, evaluate_on
 
 __all__ = [
+    "REDSHIFT",
+    "Redshift",
+    "redshifted",
     "ArraySource",
     "BatchSchedule",
     "BoundSources",
