@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from sftsolve.action import Action
 from sftsolve.codegen.plan import plan
+from sftsolve.correction import Correction
 from sftsolve.errors import ActionError, ConfigError, GridError, nearest
 from sftsolve.friction import make_clock
 from sftsolve.grid import AXES, SIDES, Grid
@@ -31,7 +33,8 @@ def discretise(action: Action, grid: Grid, order: int = 2, dynamics: str = "damp
     Parameters
     ----------
     order : order of accuracy in space, 2, 4, 6 or 8 (walls: 2)
-    dynamics : "damped" (w_tt + gamma w_t = F) or "gradient-flow" (gamma w_t = F)
+    dynamics : "damped" (w_tt + gamma w_t = F), "gradient-flow" (gamma w_t = F) or "slow-manifold" (gamma w_t = F and what inertia
+        adds to it to first order, see `correction`)
     dtype : "float64" or "float32", of states and forces; scalars and sums are in double precision
 
     Raises
@@ -83,6 +86,7 @@ class System:
         self._still_walls = self._wall_table(data=False)
         self._geometry = tuple(np.array(part, np.int64) for part in (self.layout.offset, self.layout.shape, self.layout.halo))
         self._fill: Callable[..., None] = ghosts.fill if slabs(grid.size) == 1 else ghosts.fill_threads
+        self._correction = self._make_correction()
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -114,6 +118,8 @@ class System:
         for operator in self.operators:
             if isinstance(operator, Switching):
                 operator.enter(t)
+        if self._correction is not None:
+            self._correction.entered = t
 
     def check_times(self, first: float, last: float) -> None:
         """See that everything from outside has a value at all physical times of a run from `first` to `last`.
@@ -131,7 +137,9 @@ class System:
         Parameters
         ----------
         initial : w of every field
-        velocity : w_t of some or all fields (per unit of t whatever the clock); at rest by default
+        velocity : w_t of some or all fields (per unit of t whatever the clock), the others being at rest. None is at rest; the
+            first step of the descent under `Friction.matching_descent`; on the slow manifold where the dynamics is that. There
+            a velocity moves w to where its initial layer ends, w + eta (v - eta F)
         t : physical time
 
         Raises
@@ -139,7 +147,7 @@ class System:
         GridError : a field without value, of another shape or not finite
         """
         values = field_values(self.action, self.grid, initial, "initial value")
-        speeds = field_values(self.action, self.grid, {} if velocity is None else velocity, "velocity")
+        speeds = None if velocity is None else field_values(self.action, self.grid, velocity, "velocity")
         missing = [name for name in self.fields if name not in initial]
         if missing:
             raise GridError(
@@ -148,20 +156,44 @@ class System:
         if speeds and self.dynamics == "gradient-flow":
             raise ConfigError("a gradient flow has no velocity", given="velocity", remedy='drop it, or take dynamics="damped"')
         count = len(self.fields)
-        momentum = None if self.dynamics == "gradient-flow" else self.layout.zeros(count)
+        momentum = self.layout.zeros(count) if self.dynamics == "damped" else None
         state = State(self.layout, self.layout.zeros(count), momentum, float(t))
         for number, name in enumerate(self.fields):
             state.w[number] = values[name]
-            if name in speeds and state.u is not None:
-                state.u[number] = speeds[name] * self.clock.scale_at(t)
+        if self.dynamics != "gradient-flow":
+            self._set_velocity(state, speeds)
         return state
 
+    def _set_velocity(self, state: State, speeds: Mapping[str, np.ndarray] | None) -> None:
+        """Give a state its velocity w_t: u where there is inertia, the shift of w by the initial layer on the slow manifold."""
+        descent, t = self.action.friction.descent if self.action.friction else None, state.t
+        eta = 1.0 / self.clock.gamma_at(t) if self.clock.gamma_at(t) > 0.0 else math.inf
+        v = state.like().w
+        for number, name in enumerate(self.fields):
+            v[number] = (speeds or {}).get(name, 0.0)
+        matching = speeds is None and descent is not None
+        if matching or (self.dynamics == "slow-manifold" and speeds is not None):
+            force = state.like()
+            self._evaluate(state, force, t)
+            if matching:
+                v[...] = descent.start * eta * force.w  # type: ignore[union-attr]
+            if self.dynamics == "slow-manifold":
+                state.w[...] += eta * (v - eta * force.w)
+        if state.u is not None:
+            state.u[...] = v * self.clock.scale_at(t)
+
     def force_into(self, state: State, out: State, t: float | None = None) -> None:
-        """Write F at (state, t) into ``out.w``; t is the state's own by default.
+        """Write F at (state, t), with what the dynamics adds to it, into ``out.w``; t is the state's own by default.
 
         Refreshes the state's ghosts and allocates nothing.
         """
         time = state.t if t is None else t
+        self._evaluate(state, out, time)
+        if self._correction is not None:
+            self._correction.add(state, out, time)
+
+    def _evaluate(self, state: State, out: State, time: float) -> None:
+        """Write -dC/dw into ``out.w``."""
         self.fill_ghosts(state)
         if self.local is None:
             out.storage.fill(0.0)
@@ -197,7 +229,7 @@ class System:
         state = self._wrap(w, t)
         self.enter(t)
         out = state.like()
-        self.force_into(state, out)
+        self._evaluate(state, out, t)
         return out.w.copy()
 
     def cost(self, w: np.ndarray, t: float = 0.0) -> float:
@@ -229,7 +261,17 @@ class System:
             self.jvp_into(state, direction, image)
             radius = float(np.sqrt(np.sum(image.w**2)))
             direction, image = image, direction
-        return radius
+        return radius if self._correction is None else radius * (1.0 + abs(self._correction.factor(state.t)) * radius)
+
+    def _make_correction(self) -> Correction | None:
+        """What the dynamics adds to the force; None where it is nothing."""
+        slow, descent = self.dynamics == "slow-manifold", self.action.friction.descent if self.action.friction else None
+        hessian = descent.hessian if descent and self.dynamics != "gradient-flow" else 0.0
+        if not slow and not hessian:
+            return None
+        zero = self._wrap(np.zeros((len(self.fields), *self.grid.shape)), 0.0)
+        switches = self.switches if self.time_dependent else None
+        return Correction(zero, self.clock, self._evaluate, self.jvp_into, slow, hessian, switches)
 
     def _wrap(self, w: np.ndarray, t: float) -> State:
         array = np.asarray(w)

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "sftsolve"
 ROOMS = (
     "errors algebra functions expression parallel boundary grid state sources friction action codegen loops kernels linear "
-    "system stepping analysis output simulation network config plot cli __main__"
+    "correction system stepping analysis output simulation network config plot cli __main__"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 OPTIONAL = {"sympy", "matplotlib", "xarray", "mpi4py", "dask", "distributed"}
