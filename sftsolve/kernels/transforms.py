@@ -9,13 +9,17 @@ numbers; the last Fourier axis turns real into complex; the others follow in pla
     sine        n                DST-II             odd images at both walls
     cosine-4    n                DCT-IV             even at the lower, odd at the upper wall
     sine-4      n                DST-IV             odd at the lower, even at the upper wall
+
+SciPy does the work. A ducc0 that the user has installed does it, faster, where ``SFTSOLVE_FFT`` is "ducc0".
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +30,9 @@ try:  # SciPy's own transforms write into a given array only through this module
 except ImportError:  # pragma: no cover
     pypocketfft = None
 
+from sftsolve.errors import ConfigError
+
+LIBRARIES = ("scipy", "ducc0")
 KINDS = {"cosine": ("dct", 2), "sine": ("dst", 2), "cosine-4": ("dct", 4), "sine-4": ("dst", 4)}
 
 
@@ -75,23 +82,34 @@ class Provider(Protocol):
 
 @dataclass(frozen=True)
 class Preallocated:
-    """SciPy's compiled transforms, called with `out=`: no array is made."""
+    """Compiled transforms, called with `out=`: no array is made.
+
+    Attributes
+    ----------
+    threads : how many to use
+    library : module of ducc0, which has the same functions as SciPy's; None for the latter
+    """
 
     threads: int
+    library: Any = None
+
+    @property
+    def _functions(self) -> Any:
+        return pypocketfft if self.library is None else self.library
 
     def forward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None:
-        pypocketfft.r2c(a, (axis,), True, 0, out, self.threads)
+        self._functions.r2c(a, (axis,), True, 0, out, self.threads)
 
     def backward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None:
-        pypocketfft.c2r(a, (axis,), out.shape[axis], False, 2, out, self.threads)
+        self._functions.c2r(a, (axis,), out.shape[axis], False, 2, out, self.threads)
 
     def along(self, a: np.ndarray, axis: int, forward: bool) -> None:
-        pypocketfft.c2c(a, (axis,), forward, 0 if forward else 2, a, self.threads)
+        self._functions.c2c(a, (axis,), forward, 0 if forward else 2, a, self.threads)
 
     def waves(self, a: np.ndarray, axis: int, kind: str, forward: bool) -> None:
         name, type_ = KINDS[kind]
         inverse = {2: 3, 4: 4}[type_]
-        getattr(pypocketfft, name)(a, type_ if forward else inverse, (axis,), 0 if forward else 2, a, self.threads)
+        getattr(self._functions, name)(a, type_ if forward else inverse, (axis,), 0 if forward else 2, a, self.threads)
 
 
 @dataclass(frozen=True)
@@ -117,11 +135,11 @@ class Public:
 
 
 @cache
-def preallocated_works() -> bool:
-    """Whether this SciPy transforms into given arrays; what is not public may change."""
+def preallocated_works(library: Any = None) -> bool:
+    """Whether a library, SciPy's by default, transforms into given arrays; what is not public may change."""
     values = np.arange(24.0).reshape(4, 6)
     try:
-        own, public = Preallocated(1), Public(1)
+        own, public = Preallocated(1, library), Public(1)
         results: list[list[np.ndarray]] = []
         for provider in (own, public):
             spectrum, back, waves = np.zeros((4, 4), complex), np.zeros((4, 6)), values.copy()
@@ -139,8 +157,24 @@ def preallocated_works() -> bool:
 
 
 def provider(threads: int) -> Provider:
-    """The best provider there is."""
-    return Preallocated(threads) if preallocated_works() else Public(threads)
+    """The provider that ``SFTSOLVE_FFT`` names, "scipy" by default.
+
+    Raises
+    ------
+    ConfigError : no such library, or it is not installed
+    """
+    name = os.environ.get("SFTSOLVE_FFT", "scipy")
+    if name not in LIBRARIES:
+        raise ConfigError("SFTSOLVE_FFT is not usable", expected=" or ".join(LIBRARIES), given=name)
+    if name == "scipy":
+        return Preallocated(threads) if preallocated_works() else Public(threads)
+    try:
+        library = import_module(name).fft
+    except ImportError:
+        raise ConfigError(f"SFTSOLVE_FFT asks for {name}, which is not installed", remedy=f"pip install {name}") from None
+    if not preallocated_works(library):
+        raise ConfigError(f"this version of {name} does not transform as expected", remedy="take SFTSOLVE_FFT=scipy")
+    return Preallocated(threads, library)
 
 
 class Transform:
