@@ -1,0 +1,202 @@
+"""The levels of a multigrid solver: which axes are coarsened, the coarse operators, and the eigenvectors of the coarsest one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sftsolve.loops import multigrid as loops
+
+# A level of at most so many cells is solved exactly; more are allowed where the grid divides no further.
+_EXACT, _LARGEST = 128, 1100
+# An axis is coarsened where its coupling exceeds this part of the strongest one, so that point smoothing suffices.
+_COMPARABLE = 0.5
+_LINE = 16  # single-precision numbers of a cache line
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Coarsening:
+    """The shapes of all levels, finest first, and the factors (1 or 2) from each to the next."""
+
+    shapes: tuple[Shape, ...]
+    factors: tuple[Shape, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the coarsest level is small enough to be solved exactly."""
+        return math.prod(self.shapes[-1]) <= _LARGEST
+
+
+def coarsen(shape: Shape, periodic: Sequence[bool], coupling: Sequence[float]) -> Coarsening:
+    """How a grid is coarsened.
+
+    Parameters
+    ----------
+    shape : extents (nz, ny, nx), one for axes that the grid lacks
+    periodic : by axis; a periodic axis of odd extent has no checkerboard, so such a level must be the coarsest
+    coupling : mean face coefficient by axis
+    """
+    shapes: list[Shape] = [shape]
+    factors: list[Shape] = []
+    strength = list(coupling)
+    while math.prod(shapes[-1]) > _EXACT:
+        n = shapes[-1]
+        if any(p and m > 1 and m % 2 for p, m in zip(periodic, n, strict=True)):
+            break
+        able = [axis for axis in range(3) if n[axis] % 2 == 0]
+        if not able:
+            break
+        strongest = max(strength[axis] for axis in able)
+        chosen = [axis for axis in able if strength[axis] >= _COMPARABLE * strongest]
+        fz, fy, fx = (2 if axis in chosen else 1 for axis in range(3))
+        factors.append((fz, fy, fx))
+        shapes.append((n[0] // fz, n[1] // fy, n[2] // fx))
+        strength = [s / f**2 for s, f in zip(strength, factors[-1], strict=True)]
+    return Coarsening(tuple(shapes), tuple(factors))
+
+
+def table_of(coarsening: Coarsening, periodic: Sequence[bool]) -> np.ndarray:
+    """The table of levels that the loops read, (levels, 14); the coarsest one is last."""
+    table = np.zeros((len(coarsening.shapes), 14), np.int64)
+    start = 0
+    for number, (nz, ny, nx) in enumerate(coarsening.shapes):
+        half = (nx + 1) // 2
+        odd = -(-half // _LINE) * _LINE + _LINE
+        row = odd + -(-half // _LINE) * _LINE
+        factors = coarsening.factors[number] if number < len(coarsening.factors) else (1, 1, 1)
+        table[number] = (start, nz, ny, nx, half, odd, row, *factors, *(int(p) for p in periodic), 1)
+        start += nz * ny * row
+        start += -start % _LINE
+    return table
+
+
+def store_of(table: np.ndarray) -> np.ndarray:
+    """Zeros for all arrays of all levels, (6, cells), aligned; rows of the store lie an odd number of cache lines apart."""
+    last = table[-1]
+    size = int(last[loops.OFFSET] + last[loops.NZ] * last[loops.NY] * last[loops.ROW])
+    lines = -(-size // _LINE) | 1
+    raw = np.zeros(6 * lines * _LINE + _LINE, np.float32)
+    skip = (-raw.ctypes.data % 64) // 4
+    return raw[skip : skip + 6 * lines * _LINE].reshape(6, lines * _LINE)
+
+
+class Stencil:
+    """The operator of one level in double precision, arrays (nz, ny, nx).
+
+    Attributes
+    ----------
+    faces : k by axis
+    base : the reaction without what walls add
+    walls : by (axis, side): what the wall adds to the cells next to it, of extent one along the axis
+    """
+
+    def __init__(self, faces: list[np.ndarray], base: np.ndarray, walls: dict[tuple[int, int], np.ndarray]):
+        self.faces, self.base, self.walls = faces, base, walls
+
+    @classmethod
+    def split(cls, faces: list[np.ndarray], reaction: np.ndarray, periodic: Sequence[bool]) -> Stencil:
+        """Tell what walls add from the rest, by how much their cells exceed the next ones. Any split is right."""
+        base, walls = reaction, {}
+        for axis, n in enumerate(reaction.shape):
+            if periodic[axis] or n < 3:
+                continue
+            for side, inner in ((0, 1), (n - 1, n - 2)):
+                excess = np.maximum(np.take(reaction, [side], axis) - np.take(reaction, [inner], axis), 0.0)
+                if excess.any():
+                    base = base.copy() if base is reaction else base
+                    excess = np.minimum(excess, base[_at(axis, side)])
+                    base[_at(axis, side)] -= excess
+                    walls[axis, int(side > 0)] = excess
+        return cls(faces, base, walls)
+
+    @property
+    def reaction(self) -> np.ndarray:
+        total = self.base.copy() if self.walls else self.base
+        for (axis, side), value in self.walls.items():
+            total[_at(axis, -side % total.shape[axis])] += value
+        return total
+
+    def mirrors(self) -> np.ndarray:
+        """Factor of a mirror image by axis and side, (3, 2): 1 at a wall without flux, -1 at one with a value."""
+        factors = np.ones((3, 2), np.float32)
+        for (axis, side), value in self.walls.items():
+            near = float(self._near(axis, side).mean())
+            factors[axis, side] = max(-1.0, 1.0 - float(value.mean()) / near) if near > 0 else -1.0
+        return factors
+
+    def _near(self, axis: int, side: int) -> np.ndarray:
+        """Face coefficients next to a wall."""
+        n = self.base.shape[axis]
+        return np.take(self.faces[axis], [0 if side == 0 else max(n - 2, 0)], axis)
+
+    def coarsened(self, factors: Shape) -> Stencil:
+        """The next level.
+
+        A coarse face is the mean of the coincident fine ones, divided by the square of the coarsening factor of its axis; the
+        reaction is the mean of the cells'. What a wall adds is 1/(1/(2 k) + 1/G), with G the transfer of the wall itself: only
+        the way from the wall to the centre of the cell grows.
+        """
+        faces, walls = [], {}
+        for axis, k in enumerate(self.faces):
+            if factors[axis] == 2:
+                k = k[(slice(None),) * axis + (slice(1, None, 2),)] / 4
+            faces.append(_mean(k, [f if other != axis else 1 for other, f in enumerate(factors)]))
+        for (axis, side), value in self.walls.items():
+            if factors[axis] == 2:
+                near = 2 * self._near(axis, side)
+                value = 0.5 * value * near / (value + near)
+            walls[axis, side] = _mean(value, [f if other != axis else 1 for other, f in enumerate(factors)])
+        return Stencil(faces, _mean(self.base, factors), walls)
+
+
+def _at(axis: int, place: int) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (slice(place, place + 1),)
+
+
+def _mean(values: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+    """Mean over blocks of cells."""
+    for axis, factor in enumerate(factors):
+        if factor == 2:
+            lead = (slice(None),) * axis
+            values = 0.5 * (values[(*lead, slice(0, None, 2))] + values[(*lead, slice(1, None, 2))])
+    return values
+
+
+def fill(store: np.ndarray, level: np.ndarray, stencil: Stencil, factor: float) -> None:
+    """Write the operator of a level into the store, even cells of a row first."""
+    reaction = stencil.reaction
+    level[loops.VARIES] = int((reaction != reaction[0, 0]).any())
+    half, odd, nx = int(level[loops.HALF]), int(level[loops.ODD]), int(level[loops.NX])
+    for which, values in zip((loops.KZ, loops.KY, loops.KX, loops.R), (*stencil.faces, reaction), strict=True):
+        to = _view(store, which, level)
+        np.multiply(values[..., 0::2], factor, out=to[..., :half], casting="unsafe")
+        np.multiply(values[..., 1::2], factor, out=to[..., odd : odd + nx // 2], casting="unsafe")
+        if which == loops.KX:
+            # The face before cell 0 is that behind the last cell; it lies just before the odd cells.
+            to[..., odd - 1] = to[..., odd + half - 1]
+
+
+def _view(store: np.ndarray, which: int, level: np.ndarray) -> np.ndarray:
+    """One array of a level, (nz, ny, row)."""
+    nz, ny, row = (int(level[column]) for column in (loops.NZ, loops.NY, loops.ROW))
+    start = int(level[loops.OFFSET])
+    return store[which, start : start + nz * ny * row].reshape(nz, ny, row)
+
+
+def spectrum(stencil: Stencil, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvectors (by rows) and eigenvalues of  r - sum k (u_n - u)  as a dense matrix."""
+    reaction = stencil.reaction
+    cells = np.arange(reaction.size).reshape(reaction.shape)
+    matrix = np.diag(reaction.reshape(-1).astype(float))
+    for axis, k in enumerate(stencil.faces):
+        here, there, value = cells.reshape(-1), np.roll(cells, -1, axis).reshape(-1), k.reshape(-1).astype(float)
+        for one, other in ((here, there), (there, here)):
+            np.add.at(matrix, (one, one), value)
+            np.subtract.at(matrix, (one, other), value)
+    values, vectors = np.linalg.eigh(factor * matrix)
+    return np.ascontiguousarray(vectors.T), np.maximum(values, 0.0)
