@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import indent
 
-from sftsolve.algebra import Node, Symbol, differentiate, leaves, substitute
-from sftsolve.codegen import templates
+from sftsolve.algebra import Call, Node, Symbol, differentiate, leaves, substitute
+from sftsolve.codegen import templates, vectors
 from sftsolve.codegen.emit import Emitter
 from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
-from sftsolve.codegen.terms import Variation, linearise, moved
+from sftsolve.codegen.terms import Variation, is_scalar, linearise, moved
 
+AHEAD = 4  # rows between asking for data and reading them
 BOX = ", ".join(f"boxes[b, {i}]" for i in range(6))
 
 
@@ -29,7 +30,8 @@ class Module:
 
     def __init__(self, scalars: Sequence[str], real: str, **header: str):
         self.scalars, self.real = scalars, real
-        self.text = templates.HEADER.format(scalars=", ".join(scalars), real=real, **header)
+        imports = f"{vectors.IMPORT}  # {vectors.VERSION}\n" if vectors.lanes(real) else ""
+        self.text = templates.HEADER.format(scalars=", ".join(scalars), real=real, imports=imports, **header)
 
     def sweep(self, name: str, arguments: str, results: Sequence[Node], planes: int = 1) -> None:
         """A sweep that writes one result a field into `out`, and its drivers.
@@ -48,6 +50,35 @@ class Module:
         arguments = f"{arguments}, out"
         self._box(name, arguments, emitter, loops)
         self.text += templates.DRIVERS.format(name=name, arguments=arguments)
+
+    def wide(self, name: str, arguments: str, results: Sequence[Node], jam: Offset) -> None:
+        """The sweep of explicit vectors, ``{name}_wide``, on boxes of at least a vector along x and two cells along `jam`.
+
+        Two rows or planes are worked on at once; the neighbours that they share are read once. The last vector of a row and the
+        last pair of rows overlap what came before rather than being shorter: the same numbers are written twice. Leading rows are
+        asked for ahead of their use, since so many streams of loads hide from the hardware which of them come from memory.
+        """
+        width = vectors.lanes(self.real)
+        emitter = Emitter(self.scalars, lambda tap: f"load({row_name(tap)}, k{tap.offset[2]:+d}, {width})", self.real)
+        copies = [HERE] if jam == HERE else [HERE, jam]
+        nodes = [moved(node, copy) for copy in copies for node in results]
+        names = [emitter.name(node) for node in nodes]
+        rows, ahead = rows_of(nodes, jam)
+        outputs = [(f"o{number}", number % len(results), copies[number // len(results)]) for number in range(len(nodes))]
+        rows += [row_line(name, "out", field, place) for name, field, place in outputs]
+        body = [f"prefetch({row}, k)" for row in ahead] + emitter.body
+        body += [f"put({name}, k, {text}, past)" for (name, _, _), text in zip(outputs, names, strict=True)]
+        loops = [f"for zj in range(z0, z1, {1 + jam[0]}):", *indented([f"z = min(zj, z1 - {1 + jam[0]})"])]
+        inner = [f"for yj in range(y0, y1, {1 + jam[1]}):", *indented([f"y = min(yj, y1 - {1 + jam[1]})", *rows])]
+        cells = [f"for j in range(0, n, {width}):", *indented([f"k = min(j, n - {width})", *body])]
+        self._box(
+            f"{name}_wide",
+            f"{arguments}, out, past",
+            emitter,
+            [*loops, *indented([*inner, *indented(cells)])],
+            finish="    fence(past)",
+        )
+        self.text += templates.DRIVERS.format(name=f"{name}_wide", arguments=f"{arguments}, out, past")
 
     def total(self, name: str, arguments: str, density: Node) -> None:
         """A sweep that sums a density, one partial sum a box, in an order that the boxes alone decide."""
@@ -161,13 +192,18 @@ def wall_tap(tap: Tap) -> str:
     return cell_tap(tap)
 
 
+def taps_of(nodes: Sequence[Node]) -> set[Tap]:
+    """The cells that trees read."""
+    found: set[Tap] = set()
+    for leaf in {leaf for node in nodes for leaf in leaves(node)}:
+        ends = leaf.ends if isinstance(leaf, (Bend, Edge)) else (leaf,)
+        found |= {end for end in ends if isinstance(end, Tap)}
+    return found
+
+
 def slices(nodes: Sequence[Node]) -> list[str]:
     """One slice a tap, sorted: ``w0_0_0_m1 = w[0, z, y, x0-1:x1-1]``."""
-    taps: dict[str, Tap] = {}
-    for node in nodes:
-        for leaf in leaves(node):
-            ends = leaf.ends if isinstance(leaf, (Bend, Edge)) else (leaf,)
-            taps |= {slice_name(end): end for end in ends if isinstance(end, Tap)}
+    taps = {slice_name(tap): tap for tap in taps_of(nodes)}
     lines = []
     for name, tap in sorted(taps.items()):
         z, y, x = tap.offset
@@ -175,6 +211,39 @@ def slices(nodes: Sequence[Node]) -> list[str]:
         columns = f"x0{x:+d}:x1{x:+d}" if x else "x0:x1"
         lines.append(f"{name} = {tap.kind}[{tap.index}, {row}, {columns}]")
     return lines
+
+
+def widens(nodes: Sequence[Node]) -> bool:
+    """Whether trees are arithmetic alone, which vectors know; the compiler has no vector form of the functions."""
+
+    def plain(node: Node) -> bool:
+        return is_scalar(node) or not isinstance(node, Call) and all(map(plain, node.children))
+
+    return all(plain(node) and not is_scalar(node) for node in nodes)
+
+
+def row_name(tap: Tap) -> str:
+    return slice_name(Tap(tap.kind, tap.index, (*tap.offset[:2], 0)))
+
+
+def row_line(name: str, array: str, index: int, offset: Offset) -> str:
+    z, y = (f"{axis}{o:+d}" if o else axis for axis, o in zip("zy", offset[:2], strict=True))
+    return f"{name} = row({array}, {index}, {z}, {y}, x0)"
+
+
+def rows_of(nodes: Sequence[Node], jam: Offset) -> tuple[list[str], list[str]]:
+    """Addresses of the rows that trees read, and the names of those to ask for, `AHEAD` rows before the leading ones are read."""
+    taps = {row_name(tap): tap for tap in taps_of(nodes)}
+    lines = [row_line(name, tap.kind, tap.index, tap.offset) for name, tap in sorted(taps.items())]
+    wanted: list[str] = []
+    for kind, index in sorted({(tap.kind, tap.index) for tap in taps.values()}) if jam != HERE else []:
+        offsets = [tap.offset for tap in taps.values() if (tap.kind, tap.index) == (kind, index)]
+        first = max(z for z, _, _ in offsets), max(y for z, y, _ in offsets if jam[1] or z == max(z for z, _, _ in offsets))
+        for back in (1, 0):
+            name = f"a{len(wanted)}"
+            lines.append(row_line(name, kind, index, (first[0] - back * jam[0], first[1] - back * jam[1] + AHEAD, 0)))
+            wanted.append(name)
+    return lines, wanted
 
 
 def indented(lines: Sequence[str]) -> list[str]:

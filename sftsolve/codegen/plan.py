@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
-from sftsolve.codegen import terms, walls
-from sftsolve.codegen.module import Module
+from sftsolve.codegen import terms, vectors, walls
+from sftsolve.codegen.module import Module, widens
 from sftsolve.codegen.scheme import scheme
-from sftsolve.codegen.stencils import Offset, inverse_spacing
+from sftsolve.codegen.stencils import HERE, Offset, inverse_spacing
 from sftsolve.errors import ActionError
 from sftsolve.grid import AXES, Grid
 from sftsolve.sources import Form
@@ -32,6 +32,8 @@ class Plan:
     halo : ghost cells that the kernels read
     reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
     faces : (axis, side) with a boundary energy
+    wide : names of the sweeps that exist in explicit vectors
+    least : extents (z, y, x) of the smallest box that these take
     time_dependent : whether the density holds the time itself, or a source that moves
     notes : natural conditions, in words
     """
@@ -43,6 +45,8 @@ class Plan:
     halo: int
     reach: int
     faces: tuple[tuple[str, str], ...]
+    wide: frozenset[str]
+    least: tuple[int, int, int]
     time_dependent: bool = False
     notes: tuple[str, ...] = field(default=())
 
@@ -103,6 +107,8 @@ def discretised(action: Action, grid: Grid, order: int, density: Node | None = N
     return Discrete(density, names, scalars, bool(movers) or "t" in _symbols(typed), conditions, variation)
 
 
+# The rows or planes that a sweep of vectors works on together are neighbours along this axis.
+_JAM: dict[int, Offset] = {1: HERE, 2: (0, 1, 0), 3: (1, 0, 0)}
 _PLANS: dict[tuple[object, ...], Plan | None] = {}
 _MOST_PLANS = 256
 
@@ -118,7 +124,7 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64", dens
     """
     given = tuple(action.parameters), tuple(action.sources), tuple(sorted(action.forms(grid).items(), key=_first))
     cost = action.cost if density is None else density
-    key = (cost, action.fields, given, grid.axes, str(grid.boundary), order, real)
+    key = (cost, action.fields, given, grid.axes, str(grid.boundary), order, real, vectors.lanes(real))
     if key not in _PLANS:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
@@ -146,8 +152,14 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         arrays=", ".join(names.arrays),
         fields=", ".join(action.fields),
     )
-    module.sweep("force", "w, s, p", [terms.bent(node) for node in forces], planes=2 if grid.dimension == 3 else 1)
-    module.sweep("jvp", "w, d, s, p", [terms.bent(node) for node in directions])
+    sweeps = {"force": ("w, s, p", forces), "jvp": ("w, d, s, p", directions)}
+    jam = _JAM[grid.dimension]
+    wide = frozenset(name for name, (_, nodes) in sweeps.items() if vectors.lanes(real) and widens(nodes))
+    for name, (arguments, nodes) in sweeps.items():
+        bends = [terms.bent(node) for node in nodes]
+        module.sweep(name, arguments, bends, planes=2 if name == "force" and grid.dimension == 3 else 1)
+        if name in wide:
+            module.wide(name, arguments, bends, jam)
     module.total("cost", "w, s, p", cost)
     if reach:
         walled = [axis in grid.walls for axis in AXES]
@@ -160,7 +172,9 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         module.face(f"face_{axis}_{side}", energy, surface, half, inverse_spacing(axis).name)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
     faces, notes = tuple(sorted(conditions.energies)), tuple(conditions.notes)
-    return Plan(module.text, names, scalars, conditions.data, halo, reach, faces, found.time_dependent, notes)
+    least = (1 + jam[0], 1 + jam[1], vectors.lanes(real))
+    moves = found.time_dependent
+    return Plan(module.text, names, scalars, conditions.data, halo, reach, faces, wide, least, moves, notes)
 
 
 def _first(pair: tuple[str, Form]) -> str:

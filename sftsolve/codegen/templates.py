@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 from numba import float32, float64, njit, prange
-
+{imports}
 
 @njit(cache=True, inline="always")
 def mirror(i, image, lower, upper, reach):

@@ -16,6 +16,9 @@ from sftsolve.parallel import slabs
 from sftsolve.sources import BoundSources
 from sftsolve.state import Layout, State
 
+# Forces of more bytes than this have left the cache when the next pass reads them: they are written past it.
+LARGE = 1 << 25
+
 
 class LocalForce:
     """-dC/dw of the local part of the cost, its energy and its Jacobian, as compiled sweeps.
@@ -40,7 +43,10 @@ class LocalForce:
         self._reach = np.array([plan.reach if axis in grid.walls else 0 for axis in AXES], np.int64)
         core, shell = boxes.layers(region, tuple(int(r) for r in self._reach))  # type: ignore[arg-type]
         self._parts = slabs(grid.size)
-        self._boxes = boxes.for_threads(core, self._parts)
+        self._boxes = boxes.for_threads(core, self._parts, plan.least)
+        # Vectors need boxes of a size that does not depend on the number of threads, so that results do not either.
+        fits = all(stop - start >= n for (start, stop), n in zip(core, plan.least, strict=True))
+        self._wide = plan.wide if fits else frozenset()
         self._shell = [box for part in shell for box in boxes.for_threads(part, 1).tolist()]
         self._sum_boxes = boxes.for_sums(region)
         self._sums = np.zeros(len(self._sum_boxes))
@@ -92,7 +98,10 @@ class LocalForce:
 
     def _sweep(self, name: str, inputs: tuple[np.ndarray, ...], out: np.ndarray, t: float) -> None:
         arguments = (*inputs, self._arrays, self._at(t))
-        self._driver(name)(*arguments, out, self._boxes)
+        if name in self._wide:
+            self._driver(f"{name}_wide")(*arguments, out, True if out.nbytes > LARGE else None, self._boxes)
+        else:
+            self._driver(name)(*arguments, out, self._boxes)
         if self.plan.reach:
             fold: Callable[..., None] = getattr(self.module, f"fold_{name}_box")
             for box in self._shell:

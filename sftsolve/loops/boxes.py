@@ -7,6 +7,7 @@ import numpy as np
 from sftsolve.state import Layout
 
 ROWS = 32  # rows of a plane that a thread works on before it goes on to the next plane: three planes stay in its cache
+LINE = 16  # cells of a row that fill whole cache lines in every type
 COLUMNS = 4096  # cells of a row in one partial sum
 
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -22,22 +23,33 @@ def cells(region: Region) -> int:
     return int(np.prod([max(0, stop - start) for start, stop in region]))
 
 
-def for_threads(region: Region, parts: int) -> np.ndarray:
-    """Boxes (n, 6) of a region in `parts` slabs of its outermost long axis; consecutive boxes belong to one slab."""
+def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1, 1)) -> np.ndarray:
+    """Boxes (n, 6) of a region in `parts` slabs of its outermost long axis; consecutive boxes belong to one slab.
+
+    Slabs keep to whole lines along x, and no box is smaller than `least` (z, y, x) unless the region is.
+    """
     (z0, z1), (y0, y1), (x0, x1) = region
     if cells(region) == 0:
         return np.empty((0, 6), np.int64)
     extents = (z1 - z0, y1 - y0, x1 - x0)
-    long = next((axis for axis, n in enumerate(extents) if n >= parts), 2)
+    long = next((axis for axis, n in enumerate(extents) if n >= parts * least[axis]), 2)
     boxes = []
     for part in range(parts):
         bounds = [list(pair) for pair in region]
         start, n = region[long][0], extents[long]
-        bounds[long] = [start + n * part // parts, start + n * (part + 1) // parts]
-        step = ROWS if parts > 1 and long == 0 else max(1, bounds[1][1] - bounds[1][0])
-        for row in range(bounds[1][0], bounds[1][1], step):
-            boxes.append([*bounds[0], row, min(row + step, bounds[1][1]), *bounds[2]])
+        bounds[long] = [start + _cut(n, cut, parts, long) for cut in (part, part + 1)]
+        first, last = bounds[1]
+        rows = ROWS if parts > 1 and long == 0 else max(1, last - first)
+        for number in range(pieces := max(1, (last - first) // rows)):
+            between = [first + (last - first) * cut // pieces for cut in (number, number + 1)]
+            boxes.append([*bounds[0], *between, *bounds[2]])
     return np.array([box for box in boxes if box[0] < box[1] and box[4] < box[5]], np.int64).reshape(-1, 6)
+
+
+def _cut(n: int, part: int, parts: int, axis: int) -> int:
+    """Where slab `part` of `parts` slabs of n cells starts."""
+    cut = n * part // parts
+    return n if part == parts else cut - cut % LINE if axis == 2 else cut
 
 
 def for_sums(region: Region) -> np.ndarray:

@@ -1,0 +1,202 @@
+"""Explicit vectors for generated sweeps, where a compiler's own vectorisation falls short.
+
+A `Vector` holds as many neighbouring cells of a row as a register does. It takes the usual operators (numbers are spread over its
+lanes), so that the same generated text serves cells and vectors. What this adds to what the compiler finds by itself: stores that
+pass the caches by, which spares reading the lines that they overwrite, data asked for in time, and a body that exists once, since
+the last vector of a row is aligned with the row's end and overlaps the one before.
+
+All of it exists in compiled code only. `Row` is the address of a cell; nothing checks bounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+IMPORT = "from sftsolve.codegen.vectors import fence, load, prefetch, put, row"
+# Numba's cache knows a generated module by its text, which names the version of what it is made with.
+VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+_CONTRACT = ("contract",)  # only fusing multiply and add, as everywhere in generated code
+
+
+def lanes(real: str) -> int:
+    """How many numbers of type `real` a register of this machine holds; zero where vectors are not known to pay."""
+    features = llvmlite.binding.get_host_cpu_features()
+    bits = next((width for name, width in (("avx512f", 512), ("avx2", 256)) if features.get(name)), 0)
+    return bits // (64 if real == "float64" else 32)
+
+
+def _element(real: Any) -> Any:
+    return ir.DoubleType() if real == types.float64 else ir.FloatType()
+
+
+class Vector(types.Type):
+    """`lanes` numbers of type `real`."""
+
+    def __init__(self, real: Any, lanes: int):
+        self.real, self.lanes = real, lanes
+        super().__init__(name=f"Vector({real}, {lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector):
+        super().__init__(manager, kind, ir.VectorType(_element(kind.real), kind.lanes))
+
+
+def _spread(context: Any, builder: Any, value: Any, given: Any, kind: Vector) -> Any:
+    """A number in every lane; vectors as they are."""
+    if isinstance(given, Vector):
+        return value
+    number = context.cast(builder, value, given, kind.real)
+    wide = ir.VectorType(number.type, kind.lanes)
+    zero = ir.Constant(ir.IntType(32), 0)
+    single = builder.insert_element(ir.Constant(wide, ir.Undefined), number, zero)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), kind.lanes), [0] * kind.lanes)
+    return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), mask)
+
+
+def _binary(symbol: Any, instruction: str) -> None:
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            vectors = [kind for kind in args if isinstance(kind, Vector)]
+            if len(args) == 2 and vectors and all(kind == vectors[0] or isinstance(kind, types.Number) for kind in args):
+                return signature(vectors[0], *args)
+            return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        one, other = (
+            _spread(context, builder, value, given, sig.return_type) for value, given in zip(args, sig.args, strict=True)
+        )
+        return getattr(builder, instruction)(one, other, flags=_CONTRACT)
+
+    for left, right in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+        lower_builtin(symbol, left, right)(lower)
+
+
+for _symbol, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    _binary(_symbol, _instruction)
+
+
+@infer_global(operator.neg)
+class _Negation(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(args[0], *args) if len(args) == 1 and isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fneg(args[0], flags=_CONTRACT)
+
+
+class Row(types.Type):
+    """Address of a cell of an array of `real` numbers."""
+
+    def __init__(self, real: Any):
+        self.real = real
+        super().__init__(name=f"Row({real})")
+
+
+@register_model(Row)
+class _RowModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Row):
+        super().__init__(manager, kind, _element(kind.real).as_pointer())
+
+
+@intrinsic
+def row(typingctx, array, f, z, y, x):  # type: ignore[no-untyped-def]
+    """Address of array[f, z, y, x], a C-ordered array of four axes."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        storage = cgutils.create_struct_proxy(sig.args[0])(context, builder, args[0])
+        strides = cgutils.unpack_tuple(builder, storage.strides, 4)
+        offset = ir.Constant(ir.IntType(64), 0)
+        for index, stride in zip(args[1:], strides, strict=True):
+            offset = builder.add(offset, builder.mul(index, stride))
+        start = builder.bitcast(storage.data, ir.IntType(8).as_pointer())
+        return builder.bitcast(builder.gep(start, [offset]), storage.data.type)
+
+    return signature(Row(array.dtype), array, *[types.int64] * 4), generate
+
+
+def _size(real: Any) -> int:
+    return 8 if real == types.float64 else 4
+
+
+def _address(builder: Any, start: Any, k: Any, lanes: int) -> Any:
+    return builder.bitcast(builder.gep(start, [k]), ir.VectorType(start.type.pointee, lanes).as_pointer())
+
+
+@intrinsic
+def load(typingctx, start, k, lanes):  # type: ignore[no-untyped-def]
+    """Cells k, k + 1, ... of a row as a vector."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+    width = lanes.literal_value
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.load(_address(builder, args[0], args[1], width), align=_size(start.real))
+
+    return signature(Vector(start.real, width), start, types.int64, lanes), generate
+
+
+@intrinsic
+def put(typingctx, start, k, value, past):  # type: ignore[no-untyped-def]
+    """Write a vector to cells k, k + 1, ... of a row; unless `past` is None past the caches, where it fills whole lines."""
+    size = _size(start.real)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        place = _address(builder, args[0], args[1], value.lanes)
+        if isinstance(past, types.NoneType):
+            builder.store(args[2], place, align=size)
+            return context.get_dummy_value()
+        whole = size * value.lanes
+        address = builder.ptrtoint(place, ir.IntType(64))
+        aligned = builder.icmp_unsigned("==", builder.and_(address, address.type(whole - 1)), address.type(0))
+        with builder.if_else(aligned) as (then, otherwise):
+            with then:
+                done = builder.store(args[2], place, align=whole)
+                done.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+            with otherwise:
+                builder.store(args[2], place, align=size)
+        return context.get_dummy_value()
+
+    return signature(types.none, start, types.int64, value, past), generate
+
+
+@intrinsic
+def prefetch(typingctx, start, k):  # type: ignore[no-untyped-def]
+    """Ask for the line of cell k of a row to be brought into the cache; any address will do."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), pointer)
+        builder.call(function, [place, number(0), number(2), number(1)])  # to read, into the second level, data
+        return context.get_dummy_value()
+
+    return signature(types.none, start, types.int64), generate
+
+
+@intrinsic
+def fence(typingctx, past):  # type: ignore[no-untyped-def]
+    """Order stores past the caches before all that follows."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        if not isinstance(past, types.NoneType):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse.sfence", (), kind), [])
+        return context.get_dummy_value()
+
+    return signature(types.none, past), generate

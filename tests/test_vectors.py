@@ -1,0 +1,96 @@
+"""Sweeps of explicit vectors: bit for bit those of the compiler's own vectorisation, on cells of the interior alone."""
+
+import importlib.util
+import re
+
+import llvmlite.binding
+import numpy as np
+import pytest
+
+import sftsolve as sft
+from sftsolve.codegen import vectors
+from sftsolve.codegen.plan import plan
+from sftsolve.kernels import local
+
+pytestmark = pytest.mark.skipif(not vectors.lanes("float64"), reason="this machine's vectors are left to the compiler")
+REACTION = "S*grad2(w)/2 + D/2*grad2(v) + w**4/(4 + v**2) - J*w*v + v*d(w, x)"
+LINEAR = "D/2*grad2(w) + w**4/4 - J*w"
+
+
+def bind(text, fields, shape, order=2, dtype="float64", boundary="periodic"):
+    rng = np.random.default_rng(3)
+    sources = {name: rng.random(shape) for name in "SJ" if name in text}
+    action = sft.Action(fields, text, {"D": 1.3}, sources, friction=sft.Friction(gamma=1.0))
+    system = sft.discretise(action, sft.Grid(shape, 1.3, boundary=boundary), order=order, dtype=dtype)
+    state = system.state({name: rng.standard_normal(shape) for name in fields})
+    system.fill_ghosts(state)
+    return system, state
+
+
+def swept(system, state, monkeypatch, sweep, wide, large):
+    """The whole storage after a sweep into an array of sevens."""
+    monkeypatch.setattr(system.local, "_wide", frozenset(["force", "jvp"]) if wide else frozenset())
+    monkeypatch.setattr(local, "LARGE", large)
+    out = state.like()
+    out.storage.fill(7.0)
+    if sweep == "force":
+        system.local.set_force(state, out, 0.0)
+    else:
+        system.local.set_jvp(state, state.copy(), out, 0.0)
+    return out.storage
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "order", "dtype", "shapes"),
+    [
+        (LINEAR, ["w"], 8, "float32", [(16,), (37,)]),
+        (REACTION, ["w", "v"], 2, "float64", [(2, 8), (7, 9), (33, 40)]),
+        (LINEAR, ["w"], 4, "float64", [(2, 2, 8), (5, 6, 19), (4, 35, 16)]),
+    ],
+    ids=["1D", "2D", "3D"],
+)
+def test_vectors_give_the_same_bits(text, fields, order, dtype, shapes, monkeypatch):
+    for shape in shapes:
+        system, state = bind(text, fields, shape, order, dtype)
+        assert system.local._wide == {"force", "jvp"}
+        for sweep in ("force", "jvp") if len(shape) < 3 else ("force",):
+            plain = swept(system, state, monkeypatch, sweep, False, 0)
+            ghosts = np.ones(plain.shape, bool)
+            system.layout.interior(ghosts)[...] = False
+            assert np.all(plain[ghosts] == 7.0) and not np.any(plain[~ghosts] == 7.0)
+            for large in (0, 1 << 40):
+                np.testing.assert_array_equal(swept(system, state, monkeypatch, sweep, True, large), plain)
+
+
+def test_walls_that_only_need_ghosts_take_vectors(monkeypatch):
+    system, state = bind(REACTION.replace("+ v*d(w, x)", ""), ["w", "v"], (9, 21), boundary={"x": {"derivative": 0.0}})
+    assert system.local._wide == {"force", "jvp"}
+    plain = swept(system, state, monkeypatch, "force", False, 0)
+    np.testing.assert_array_equal(swept(system, state, monkeypatch, "force", True, 0), plain)
+
+
+def test_functions_and_small_grids_are_left_to_the_compiler():
+    grid = sft.Grid((9, 21), 1.0)
+    assert plan(sft.Action(["w"], "grad2(w)/2 + cos(w)"), grid).wide == set()
+    assert plan(sft.Action(["w"], "grad2(w)/2 + exp(m)*w**2", {"m": 1.0}), grid).wide == {"force", "jvp"}
+    assert plan(sft.Action(["w", "v"], "grad2(w)/2 + v"), grid).wide == set()  # a force that is a number, not a field
+    for shape in ((9, 7), (1, 21)):
+        assert bind(LINEAR, ["w"], shape)[0].local._wide == set()
+
+
+def test_the_code_is_made_of_the_widest_vectors(tmp_path):
+    text = plan(sft.Action(["w"], "grad2(w)/2 - w**2/2"), sft.Grid((8, 8), 1.0)).text.replace("cache=True, ", "")
+    (tmp_path / "fresh.py").write_text(text)
+    spec = importlib.util.spec_from_file_location("fresh", tmp_path / "fresh.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    system, state = bind("grad2(w)/2 - w**2/2", ["w"], (8, 16))
+    for past in (None, True):
+        box = system.local._boxes[0]
+        module.force_wide_box(state.storage, system.local._arrays, system.local._scalars, state.like().storage, past, *box)
+    ordinary, past = (module.force_wide_box.inspect_asm(signature) for signature in module.force_wide_box.signatures)
+    features = llvmlite.binding.get_host_cpu_features()
+    register = "zmm" if features["avx512f"] else "ymm"
+    for code in (ordinary, past):
+        assert len(re.findall(rf"vaddpd.*%{register}", code)) >= 6 and "prefetch" in code
+    assert "vmovntp" in past and "sfence" in past and "vmovntp" not in ordinary
