@@ -7,6 +7,7 @@ import pytest
 from linear_parts import applied, assert_close, clipped, flow, jacobian, matrix, solved
 
 import sftsolve as sft
+from sftsolve.linear.varying import FacePart, VaryingPart
 
 D, N, R = {"value": 0.3}, {"derivative": -0.2}, {"mixed": 1.7, "const": 0.4}
 RNG = np.random.default_rng(5)
@@ -56,7 +57,7 @@ THEORIES = {
 def theory(name, shape=PLANE, **options):
     fields, cost, boundary, order, kernels = THEORIES[name]
     rng = np.random.default_rng(1)
-    sources = BOTH if shape == PLANE else {name: 0.2 + 3 * rng.random(shape) for name in BOTH}
+    sources = BOTH if shape == PLANE else {name: 1.0 + rng.random(shape) for name in BOTH}
     sources = {key: value for key, value in (sources | {"J": rng.random(shape)}).items() if key in cost}
     if kernels:
         kernels = [sft.PointwiseMatrix(list(kernels), matrices(len(kernels), shape), rng.random((len(kernels), *shape)))]
@@ -203,3 +204,31 @@ def test_fractional_stiffness_beside_a_varying_one():
     right = RNG.standard_normal((1, *PLANE))
     dense = np.eye(right.size) - 2.0 * jacobian(whole)
     assert_close(solved(whole, right, 2.0).reshape(-1), np.linalg.solve(dense, right.reshape(-1)), 1e-10)
+
+
+LARGER = {
+    # theory, shape, kind of part, most iterations at sigma = 1
+    "multigrid": ("stiffness and mass", (32, 48), FacePart, 12),
+    "multigrid at mixed walls": ("mixed walls", (48, 32), FacePart, 12),
+    "multigrid inside conjugate gradients": ("matrices", (32, 48), FacePart, 30),
+    "no coarser grid": ("mixed walls", (37, 31), VaryingPart, 60),
+    "order 6": ("order 6", (32, 48), VaryingPart, 60),
+    "cross stiffness": ("cross stiffness", (32, 48), VaryingPart, 60),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_larger_grids(name):
+    key, shape, kind, most = LARGER[name]
+    whole = theory(key, shape)
+    assert type(whole.linear) is kind
+    w = np.random.default_rng(2).standard_normal((len(whole.fields), *shape))
+    image = whole.jvp(np.zeros_like(w), w)
+    assert_close(applied(whole, w), image, 3e-13)
+    assert np.linalg.norm(image) <= whole.linear.radius * np.linalg.norm(w)
+    storage, out = whole.layout.pad(w), whole.layout.zeros(len(w))
+    iterations = whole.linear.solve(storage, 1.0, out, False, 1e-8)
+    found = whole.layout.interior(out)
+    residual = found - whole.jvp(np.zeros_like(w), found) - w
+    assert np.linalg.norm(residual) <= 2e-8 * np.linalg.norm(w)
+    assert 1 < iterations <= most

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,12 +17,14 @@ from sftsolve.expression import Derivative
 from sftsolve.grid import AXES, Grid
 from sftsolve.kernels.pointwise import PointwiseMatrix
 from sftsolve.kernels.protocol import Operator
+from sftsolve.linear.faces import Faces, is_face_form
 from sftsolve.linear.form import Form, density_of, mean_of, projected, quadratic_form
 from sftsolve.linear.modes import Modes
+from sftsolve.linear.multigrid import Multigrid, can_coarsen
 from sftsolve.linear.operators import Cells, Generated, is_mixed, reaction_of, still
 from sftsolve.linear.split import quadratic
 from sftsolve.linear.symbols import Bases, Table, bases_of, symbol, symbols
-from sftsolve.linear.varying import CellPart, VaryingPart
+from sftsolve.linear.varying import CellPart, Decay, FacePart, VaryingPart
 from sftsolve.loops import modes as loops
 from sftsolve.state import Layout
 
@@ -166,31 +168,54 @@ class Split:
         bounds = Bounds(self, form, reaction)
         table = self._symbols(density_of(form.stiffness, mean_of))
         add_reaction(table, reaction, self.bases)
-        local_radius = bounds.radius
         kernels: Table = {}
         for operator in self.operators:
             add_operator(kernels, operator, self.bases, layout)
         diagonal = Modes(kernels, self.bases, layout) if kernels else None
-        if diagonal is not None and diagonal.radius > _STIFF * local_radius:
+        if diagonal is not None and diagonal.radius > _STIFF * bounds.radius:
             for pair, symbol in kernels.items():
                 table[pair] = table.get(pair, np.zeros(())) + symbol
-            bounds.radius += diagonal.radius
+            bounds.add(diagonal.radius, 0.0)
         else:
             diagonal = None
         modes = Modes(table, self.bases, layout)
-        if not form.stiffness and diagonal is None:
+        if diagonal is None and not form.stiffness:
             assert reaction is not None
-            return CellPart(layout, reaction, modes, bounds.radius, bounds.deviation)
-        local = cells = None
-        if form.stiffness:
-            density = density_of(form.stiffness, lambda term: term.tree)
-            local = Generated(density, action, self.still, self.order, layout)
+            return CellPart(layout, reaction, modes, bounds.pair)
+        if diagonal is None and is_face_form(form, self.order) and can_coarsen(grid.shape, self._periodic):
+            return self._faces(form, reaction, modes, bounds.pair, values)
+        local = self._generated(form) if form.stiffness else None
         if mixed and local is not None:
-            wall = self._wall(local)
-            bounds.radius, bounds.deviation = bounds.radius + wall, bounds.deviation + wall
+            bounds.add(self._wall(local))
+        cells = None if reaction is None else Cells(reaction, fields, grid, layout)
+        return VaryingPart(layout, modes, bounds.pair, local, cells, diagonal)
+
+    @property
+    def _periodic(self) -> list[bool]:
+        return [self.grid.periodic(axis) for axis in self.grid.axes]
+
+    def _faces(
+        self, form: Form, reaction: np.ndarray | None, modes: Modes, bounds: tuple[float, float], values: Mapping[str, Any]
+    ) -> FacePart:
+        """Multigrid for every field with stiffness."""
+        found = Faces(form, self.fields, self.still, values)
+        parts: list[Multigrid | Decay] = []
+        for number, faces in enumerate(found.faces):
+            own = found.reaction[number]
+            if reaction is not None:
+                own = own + reaction[number, number]
+            parts.append(Decay(self.layout, own) if faces is None else Multigrid(self.layout, self._periodic, faces, own))
+        coupling = None
         if reaction is not None:
-            cells = Cells(reaction, fields, grid, layout)
-        return VaryingPart(layout, modes, bounds.radius, bounds.deviation, local, cells, diagonal)
+            off = reaction.copy()
+            off[np.arange(len(off)), np.arange(len(off))] = 0.0
+            coupling = Cells(off, self.fields, self.grid, self.layout) if off.any() else None
+        wall = max(float(walls.max()) for walls in found.reaction) if is_mixed(self.grid, self.fields) else 0.0
+        return FacePart(self.layout, modes, (bounds[0] + wall, bounds[1] + wall), parts, coupling)
+
+    def _generated(self, form: Form) -> Generated:
+        density = density_of(form.stiffness, lambda term: term.tree)
+        return Generated(density, self.action, self.still, self.order, self.layout)
 
     def _symbols(self, density: Node) -> Table:
         return symbols(self.constants(density), self.bases, self.grid)
@@ -231,6 +256,16 @@ class Bounds:
             off = flat - flat.mean(axis=2, keepdims=True)
             self.radius += float(np.abs(flat).sum(axis=1).max())
             self.deviation += float(np.abs(off).sum(axis=1).max())
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        """(radius, deviation)."""
+        return self.radius, self.deviation
+
+    def add(self, radius: float, deviation: float | None = None) -> None:
+        """Add bounds of a further part."""
+        self.radius += radius
+        self.deviation += radius if deviation is None else deviation
 
     def _unit(self, split: Split, slot: Leaf) -> tuple[float, int]:
         """Largest eigenvalue of slot^2 / 2, and the number of its field."""

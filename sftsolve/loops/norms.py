@@ -102,28 +102,6 @@ def _square_parallel(values, segments, a_block, partial, threads):  # type: igno
             partial[block] = _square_block(values, segments, block * a_block, min(len(segments), (block + 1) * a_block))
 
 
-@njit(cache=True, fastmath=_FASTMATH)
-def _dot_block(a, b, segments, first, last):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for number in range(first, last):
-        for i in range(segments[number, 0], segments[number, 1]):
-            total += a[i] * b[i]
-    return total
-
-
-@njit(cache=True, fastmath=_FASTMATH)
-def _dot_serial(a, b, segments, a_block, partial):  # type: ignore[no-untyped-def]
-    for block in range(partial.size):
-        partial[block] = _dot_block(a, b, segments, block * a_block, min(len(segments), (block + 1) * a_block))
-
-
-@njit(cache=True, fastmath=_FASTMATH, parallel=True)
-def _dot_parallel(a, b, segments, a_block, partial, threads):  # type: ignore[no-untyped-def]
-    for thread in prange(threads):
-        for block in range(thread * partial.size // threads, (thread + 1) * partial.size // threads):
-            partial[block] = _dot_block(a, b, segments, block * a_block, min(len(segments), (block + 1) * a_block))
-
-
 class CellSums:
     """Sums over all cells of all fields of one layout.
 
@@ -166,15 +144,6 @@ class CellSums:
         else:
             _error_parallel(ends, terms, weights, rule, atol, self._segments, self._a_block, self._partial, self._threads)
         return math.sqrt(self._partial.sum() / self.count)
-
-    def dot(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Sum of the products of two padded arrays (field, Z, Y, X) over fields and cells."""
-        one, other = a.reshape(-1), b.reshape(-1)
-        if self._small:
-            _dot_serial(one, other, self._segments, self._a_block, self._partial)
-        else:
-            _dot_parallel(one, other, self._segments, self._a_block, self._partial, self._threads)
-        return float(self._partial.sum())
 
     def mean_square(self, values: np.ndarray) -> float:
         """Mean of the squares of a padded array (field, Z, Y, X) over fields and cells."""
