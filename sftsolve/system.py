@@ -174,7 +174,7 @@ class System:
         matching = speeds is None and descent is not None
         if matching or (self.dynamics == "slow-manifold" and speeds is not None):
             force = state.like()
-            self._evaluate(state, force, t)
+            self.bare_force_into(state, force, t)
             if matching:
                 v[...] = descent.start * eta * force.w  # type: ignore[union-attr]
             if self.dynamics == "slow-manifold":
@@ -188,12 +188,12 @@ class System:
         Refreshes the state's ghosts and allocates nothing.
         """
         time = state.t if t is None else t
-        self._evaluate(state, out, time)
+        self.bare_force_into(state, out, time)
         if self._correction is not None:
             self._correction.add(state, out, time)
 
-    def _evaluate(self, state: State, out: State, time: float) -> None:
-        """Write -dC/dw into ``out.w``."""
+    def bare_force_into(self, state: State, out: State, time: float) -> None:
+        """Write -dC/dw at (state, time) into ``out.w``, without what the dynamics adds to it."""
         self.fill_ghosts(state)
         if self.local is None:
             out.storage.fill(0.0)
@@ -229,7 +229,7 @@ class System:
         state = self._wrap(w, t)
         self.enter(t)
         out = state.like()
-        self._evaluate(state, out, t)
+        self.bare_force_into(state, out, t)
         return out.w.copy()
 
     def cost(self, w: np.ndarray, t: float = 0.0) -> float:
@@ -271,7 +271,7 @@ class System:
             return None
         zero = self._wrap(np.zeros((len(self.fields), *self.grid.shape)), 0.0)
         switches = self.switches if self.time_dependent else None
-        return Correction(zero, self.clock, self._evaluate, self.jvp_into, slow, hessian, switches)
+        return Correction(zero, self.clock, self.bare_force_into, self.jvp_into, slow, hessian, switches)
 
     def _wrap(self, w: np.ndarray, t: float) -> State:
         array = np.asarray(w)

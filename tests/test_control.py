@@ -263,8 +263,8 @@ def test_methods_by_name():
     assert [resolve(name, 1e-6) for name in explicit_methods()] == list(explicit_methods())
     with pytest.raises(ConfigError, match="not there yet"):
         resolve("sbdf4", 1e-6)
-    with pytest.raises(ConfigError, match="did you mean rk32"):
-        resolve("rk23", 1e-6)
+    with pytest.raises(ConfigError, match="did you mean tsit5"):
+        resolve("tsit", 1e-6)
     with pytest.raises(ConfigError, match="auto, rk32, tsit5"):
         resolve(None, 1e-6)
 

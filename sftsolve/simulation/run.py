@@ -18,6 +18,7 @@ from sftsolve.simulation.times import Times
 from sftsolve.state import State
 from sftsolve.stepping import (
     Event,
+    FixedSteps,
     Interrupts,
     Pace,
     PIController,
@@ -25,6 +26,7 @@ from sftsolve.stepping import (
     Stepper,
     Tolerance,
     UserClock,
+    check_whole,
     make_stepper,
     too_many,
     too_short,
@@ -129,6 +131,7 @@ class _Run:
         self.span = self.end - self.theta
         self.first, self.limit = state.step, max_steps
         self.rejected = 0
+        self.controller: PIController | FixedSteps
         self.pace = Pace(system, stepper, self.axis, self.end)
         self.before = stepper.force_evaluations, stepper.linear_solves
         self.dense = hasattr(stepper, "interpolate")
@@ -144,7 +147,11 @@ class _Run:
         return 1 - (self.end - self.theta) / self.span
 
     def choose_first_step(self, first: float | None, largest: float | None) -> None:
-        """Set up the controller; both lengths are in the user's clock."""
+        """Set up the controller; both lengths are in the user's clock, and mean nothing to a stepper of fixed steps."""
+        if (fixed := getattr(self.stepper, "fixed_step", None)) is not None:
+            check_whole(self.due, self.axis, self.state.t, fixed, self.dense)
+            self.controller = FixedSteps(self.system.clock, self.state, fixed)
+            return
         limit = math.inf if largest is None else self._in_theta(largest)
         if first is None:
             step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
@@ -232,7 +239,8 @@ class _Run:
         remaining, step = target - self.theta, self.controller.step
         if remaining <= step * _STRETCH:
             return remaining, True
-        return (remaining / 2 if remaining < 2 * step else step), False
+        near = remaining < 2 * step and isinstance(self.controller, PIController)
+        return (remaining / 2 if near else step), False
 
     def _interrupted(self, by: str) -> Result:
         self.recorder.keep(self.state, self.controller.step)

@@ -50,7 +50,7 @@ def solve(
     velocity : w_t at t = 0 of some or all fields, per unit of t whatever the clock; at rest by default
     end : when to stop, > 0, in `clock`
     clock : "tau" (training time, int dt / gamma) or "t" (physical time); `end`, `save_*` and `scalars_every` are in it
-    method : "auto", "rk32", "tsit5" or "dp5"
+    method : "auto" or a name of `sftsolve.stepping.STEPPERS`, such as "tsit5", "leapfrog" or "descent"
     rtol, atol : tolerance of the error of a step, ``atol + rtol |w|`` (root mean square); atol may be given by field
     order : order of accuracy in space
     dynamics : "damped" or "gradient-flow"

@@ -2,6 +2,7 @@
 
 from sftsolve.stepping.control import ANY_STEP, PIController, StepRule, Tolerance
 from sftsolve.stepping.failure import too_many, too_short
+from sftsolve.stepping.fixed import FixedSteps, check_whole, whole_steps
 from sftsolve.stepping.registry import STEPPERS, Method, Stepper, check_memory, make_stepper, registers, resolve
 from sftsolve.stepping.schedule import Event, UserClock, events, scalar_schedule, snapshot_schedule
 from sftsolve.stepping.stiffness import Pace
@@ -11,6 +12,7 @@ __all__ = [
     "ANY_STEP",
     "STEPPERS",
     "Event",
+    "FixedSteps",
     "Interrupts",
     "Method",
     "PIController",
@@ -21,6 +23,7 @@ __all__ = [
     "Tolerance",
     "UserClock",
     "check_memory",
+    "check_whole",
     "events",
     "make_stepper",
     "registers",
@@ -29,4 +32,5 @@ __all__ = [
     "snapshot_schedule",
     "too_many",
     "too_short",
+    "whole_steps",
 ]

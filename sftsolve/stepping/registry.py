@@ -14,8 +14,12 @@ from sftsolve.errors import ConfigError, GridError, nearest
 from sftsolve.grid import Grid
 from sftsolve.state import Layout, State
 from sftsolve.stepping.control import StepRule, Tolerance
+from sftsolve.stepping.descent import Descent, HeavyBall, Nesterov
+from sftsolve.stepping.discrete_gradient import DiscreteGradient
 from sftsolve.stepping.explicit import ExplicitRungeKutta
 from sftsolve.stepping.exponential import FrictionExact, ModeExact, exponential
+from sftsolve.stepping.stabilised import RungeKuttaChebyshev
+from sftsolve.stepping.symplectic import Leapfrog, Leapfrog4
 from sftsolve.stepping.tableaus import explicit_methods, tableau
 
 log = logging.getLogger("sftsolve")
@@ -25,7 +29,7 @@ class Stepper(Protocol):
     """What the time loop drives: steps in place, proposed by `step`, made final by `accept`.
 
     A stepper may also offer ``interpolate(state, c, out)``: the fields at the fraction c of the step accepted last, so that
-    snapshots do not cut steps; and ``fixed_step``, the length in theta that every one of its steps must have.
+    snapshots do not cut steps; and ``fixed_step``, the length in t that all of its steps must have, or None.
     """
 
     force_evaluations: int
@@ -82,6 +86,7 @@ class Method:
     domain : values of gamma at which it has that order in practice, infinity for the gradient flow
     registers : arrays as large as the fields that it holds beside the state, from whether the dynamics is damped
     dynamics : those that it can step
+    order_in_band : for gamma of 10 to 100, where slopes vary with the step, what they do not fall below; None if that is `order`
     """
 
     build: Callable[[Any], Stepper]
@@ -89,6 +94,7 @@ class Method:
     domain: tuple[float, ...]
     registers: Callable[[bool], int]
     dynamics: tuple[str, ...] = ("damped", "gradient-flow", "slow-manifold")
+    order_in_band: float | None = None
 
 
 def _explicit(method: str) -> Method:
@@ -101,12 +107,20 @@ def _explicit(method: str) -> Method:
     )
 
 
+def _of(kind: Any) -> Method:
+    """A stepper whose class says all that there is to know."""
+    return Method(kind, kind.order, kind.domain, kind.registers, kind.dynamics, getattr(kind, "order_in_band", None))
+
+
 STEPPERS: dict[str, Method] = {method: _explicit(method) for method in explicit_methods()}
 
 STEPPERS["etdrk4"] = Method(exponential, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), ModeExact.registers)
 STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), FrictionExact.registers)
 
-LATER = ("leapfrog leapfrog4 sbdf2 sbdf3 sbdf4 ark436 rkc2 discrete-gradient descent heavy-ball nesterov").split()
+_CLASSES: tuple[Any, ...] = (Leapfrog, Leapfrog4, RungeKuttaChebyshev, DiscreteGradient, Descent, HeavyBall, Nesterov)
+STEPPERS |= {kind.method: _of(kind) for kind in _CLASSES}
+
+LATER = ("sbdf2 sbdf3 sbdf4 ark436").split()
 
 # Below this rtol the fifth order of tsit5 saves more steps than its three further stages cost.
 _TIGHT = 1e-4

@@ -1,0 +1,61 @@
+"""Convergence tables: every registered stepper at every friction of its declared domain, against SciPy."""
+
+import math
+
+import numpy as np
+import pytest
+from reference_problem import RADIUS, reference, start, system
+
+from sftsolve.stepping import STEPPERS, Tolerance
+
+CASES = [(method, gamma) for method, entry in STEPPERS.items() for gamma in entry.domain]
+# So loose that no method turns a step down.
+LOOSE = Tolerance.of(0.9, 1e6, ("w",))
+SLOPE = 0.15
+
+
+def frequency_for(order):
+    """Frequency of the drive: at 3 methods of order five are at rounding before they are at their order."""
+    return 3.0 if order < 5 else 50.0
+
+
+def error_after(method, gamma, steps):
+    """Largest error of w, and of u too where friction is weak, at theta = 1 after equal steps."""
+    frequency = frequency_for(STEPPERS[method].order)
+    problem = system(gamma, frequency=frequency)
+    state = problem.state({"w": start()})
+    stepper = STEPPERS[method].build(problem)
+    for _ in range(steps):
+        assert stepper.step(state, 1.0 / steps, LOOSE) <= 1.0
+        stepper.accept(state)
+    assert problem.clock.theta(state.t) == pytest.approx(1.0, rel=1e-12)
+    w, u = reference(gamma, frequency)
+    error = np.abs(state.w[0] - w).max()
+    return max(error, np.abs(state.u[0] - u).max()) if gamma <= 1 else error
+
+
+def table(method, gamma):
+    """Errors as the step is halved, from the longest one that is stable, until rounding takes over."""
+    order = STEPPERS[method].order
+    stable = STEPPERS[method].build(system(gamma)).stable_step(1.1 * RADIUS)
+    coarsest = max(20, math.ceil(2.0 / stable) if stable < math.inf else 0)
+    errors = [error_after(method, gamma, coarsest), error_after(method, gamma, 2 * coarsest)]
+    while len(errors) < 4 and errors[-1] > 1e-11 * 2**order:
+        errors.append(error_after(method, gamma, coarsest * 2 ** len(errors)))
+    return errors
+
+
+@pytest.mark.parametrize(("method", "gamma"), CASES, ids=[f"{method}-{gamma:g}" for method, gamma in CASES])
+def test_order(method, gamma):
+    """The slope of the last halving; from gamma = 10 to 100, where the friction ends within a step, it has a lower bound only."""
+    entry, errors = STEPPERS[method], table(method, gamma)
+    slope = math.log2(errors[-2] / errors[-1])
+    if 10 <= gamma <= 100:
+        assert slope >= (entry.order if entry.order_in_band is None else entry.order_in_band) - SLOPE
+    else:
+        assert slope == pytest.approx(entry.order, abs=SLOPE)
+
+
+def test_every_order_is_measured_somewhere():
+    """Those without a domain are recursions, held against NumPy in test_descent.py."""
+    assert {method for method, entry in STEPPERS.items() if not entry.domain} == {"heavy-ball", "nesterov"}
