@@ -57,7 +57,7 @@ THEORIES = {
 def theory(name, shape=PLANE, **options):
     fields, cost, boundary, order, kernels = THEORIES[name]
     rng = np.random.default_rng(1)
-    sources = BOTH if shape == PLANE else {name: 1.0 + rng.random(shape) for name in BOTH}
+    sources = BOTH if shape == PLANE else {name: 1.0 + 1.5 * rng.random(shape) for name in BOTH}
     sources = {key: value for key, value in (sources | {"J": rng.random(shape)}).items() if key in cost}
     if kernels:
         kernels = [sft.PointwiseMatrix(list(kernels), matrices(len(kernels), shape), rng.random((len(kernels), *shape)))]
@@ -212,8 +212,8 @@ LARGER = {
     "multigrid at mixed walls": ("mixed walls", (48, 32), FacePart, 12),
     "multigrid inside conjugate gradients": ("matrices", (32, 48), FacePart, 30),
     "no coarser grid": ("mixed walls", (37, 31), VaryingPart, 60),
-    "order 6": ("order 6", (32, 48), VaryingPart, 60),
-    "cross stiffness": ("cross stiffness", (32, 48), VaryingPart, 60),
+    "order 6 by multigrid of order 2": ("order 6", (32, 48), VaryingPart, 20),
+    "cross stiffness": ("cross stiffness", (32, 48), VaryingPart, 30),
 }
 
 

@@ -24,7 +24,7 @@ Values = Mapping[str, Any]
 
 
 class Faces:
-    """Face coefficients and reactions of every field.
+    """Face coefficients and reactions of every field, from the squares of first derivatives in a form.
 
     Attributes
     ----------
@@ -36,8 +36,9 @@ class Faces:
     def __init__(self, form: Form, fields: tuple[str, ...], grid: Grid, values: Values):
         self.faces: list[list[np.ndarray] | None] = [None] * len(fields)
         self.reaction = [np.zeros(grid.shape) for _ in fields]
-        for (slot, _), term in form.stiffness.items():
-            assert isinstance(slot, Derivative)
+        for (slot, other), term in form.stiffness.items():
+            if slot != other or not isinstance(slot, Derivative) or len(slot.axes) > 1:
+                continue
             number, axis = fields.index(slot.field), grid.axes.index(slot.axes[0])
             whole = self.faces[number]
             if whole is None:

@@ -17,6 +17,33 @@ from sftsolve.parallel import slabs
 from sftsolve.state import Layout
 
 
+class Decay:
+    """L w = -r w for one field.
+
+    Parameters
+    ----------
+    reaction : r, of the grid's shape
+    """
+
+    def __init__(self, layout: Layout, reaction: np.ndarray):
+        self._lower = reaction.reshape(1, *layout.shape).astype(layout.dtype)
+        self._offset = np.array(layout.offset, np.int64)
+        self._scratch = np.empty((slabs(reaction.size), 2))
+
+    def apply(self, w: np.ndarray, out: np.ndarray) -> None:
+        """out = L w on padded arrays (Z, Y, X)."""
+        cell_loops.multiply(w[None], out[None], self._lower, self._offset, self._scratch)
+
+    def precondition(self, right: np.ndarray, sigma: float, out: np.ndarray) -> None:
+        """out = (1 - sigma L)^-1 right."""
+        cell_loops.solve(right[None], out[None], self._lower, self._offset, sigma, self._scratch)
+
+    def solve(self, right: np.ndarray, sigma: float, out: np.ndarray, guess: bool = False, rtol: float = 0.0) -> int:
+        """(1 - sigma L) out = right, exactly."""
+        self.precondition(right, sigma, out)
+        return 1
+
+
 class Iterated:
     """What parts share that are solved by conjugate gradients.
 
@@ -62,13 +89,14 @@ class Iterated:
 
 
 class VaryingPart(Iterated):
-    """A sum of operators, preconditioned by the modes of its mean.
+    """A sum of operators, preconditioned by multigrid or by the modes of its mean.
 
     Parameters
     ----------
     local : stiffness, None for none
     cells : matrix between fields in every cell
     diagonal : modes of a further part with constant coefficients
+    near : by field, an operator near to L that preconditions; None for the mean modes
     """
 
     def __init__(
@@ -79,8 +107,10 @@ class VaryingPart(Iterated):
         local: Generated | None,
         cells: Cells | None,
         diagonal: Modes | None,
+        near: Sequence[Multigrid | Decay] | None,
     ):
         super().__init__(layout, len(mean_modes.eigenvalues), mean_modes, *bounds)
+        self._near = near
         self._local, self._cells, self._diagonal = local, cells, diagonal
         self._spectrum: np.ndarray | None = None
         self._extra: np.ndarray | None = None
@@ -102,7 +132,11 @@ class VaryingPart(Iterated):
             out += self._extra
 
     def precondition(self, right: np.ndarray, sigma: float, out: np.ndarray) -> None:
-        """out = (I - sigma M)^-1 right with M the mean of L."""
+        """out = (I - sigma M)^-1 right, nearly, with M near to L."""
+        if self._near is not None:
+            for own, source, target in zip(self._near, right, out, strict=True):
+                own.precondition(source, sigma, target)
+            return
         spectrum = self._transformed(self.mean_modes, right)
         loops.divide(spectrum, self.mean_modes.eigenvalues, sigma, self.mean_modes.threads)
         self.mean_modes.backward(spectrum, out)
@@ -153,33 +187,6 @@ class FacePart(Iterated):
         return max(
             own.solve(source, sigma, target, guess, rtol) for own, source, target in zip(self._fields, right, out, strict=True)
         )
-
-
-class Decay:
-    """L w = -r w for one field.
-
-    Parameters
-    ----------
-    reaction : r, of the grid's shape
-    """
-
-    def __init__(self, layout: Layout, reaction: np.ndarray):
-        self._lower = reaction.reshape(1, *layout.shape).astype(layout.dtype)
-        self._offset = np.array(layout.offset, np.int64)
-        self._scratch = np.empty((slabs(reaction.size), 2))
-
-    def apply(self, w: np.ndarray, out: np.ndarray) -> None:
-        """out = L w on padded arrays (Z, Y, X)."""
-        cell_loops.multiply(w[None], out[None], self._lower, self._offset, self._scratch)
-
-    def precondition(self, right: np.ndarray, sigma: float, out: np.ndarray) -> None:
-        """out = (1 - sigma L)^-1 right."""
-        cell_loops.solve(right[None], out[None], self._lower, self._offset, sigma, self._scratch)
-
-    def solve(self, right: np.ndarray, sigma: float, out: np.ndarray, guess: bool = False, rtol: float = 0.0) -> int:
-        """(1 - sigma L) out = right, exactly."""
-        self.precondition(right, sigma, out)
-        return 1
 
 
 class CellPart:
