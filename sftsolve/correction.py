@@ -22,6 +22,8 @@ from sftsolve.state import State
 
 _SHARE = 1e-3  # step of the difference in time, in units of eta: the shortest time over which the expansion lets F vary is eta
 _LEAST = 1e-7  # and relative to t, so that the difference does not drown in the rounding of t
+_ROUNDING = 1e-12
+_END = 1e-9  # of a piece of time: so near to its end is at its end, as for the sources
 
 
 class Correction:
@@ -55,29 +57,34 @@ class Correction:
         self.entered = 0.0
 
     def factor(self, t: float) -> float:
-        """Coefficient of F'[F]."""
+        """Coefficient of F'[F] at t, as far as friction jumps there from before the jump unless this was entered."""
+        t = self._place(t)
         return self._hessian - (self._clock.gamma_at(t) ** -2 if self._slow else 0.0)
 
     def add(self, state: State, out: State, t: float) -> None:
         """Turn F at (state, t), which `out` holds, into the corrected force."""
-        clock, real = self._clock, state.storage.dtype.type
+        clock, real, place = self._clock, state.storage.dtype.type, self._place(t)
         terms, weights = [self._image], [self.factor(t)]
         if self._slow:
-            slope = clock.eta_slope(t)
+            slope = clock.eta_slope(place)
             if slope:
                 terms, weights = [*terms, out], [*weights, -slope]
             if self._sides:
                 # eps F_tau = eta F_t
                 terms = [*terms, *self._sides]
-                weights = [*weights, *(-weight / clock.gamma_at(t) for weight in self._differences(state, t))]
+                weights = [*weights, *(-weight / clock.gamma_at(place) for weight in self._differences(state, t))]
         self._jvp(state, out, self._image, t)
         arrays = tuple(term.storage.reshape(-1) for term in terms)
         flat = out.storage.reshape(-1)
         combine(flat, flat, arrays, tuple(real(weight) for weight in weights), self._threads)
 
+    def _place(self, t: float) -> float:
+        """t, or a moment before it: where friction jumps a step that ends there sees the value from before."""
+        return t if t <= self.entered * (1.0 + _ROUNDING) else t * (1.0 - _ROUNDING)
+
     def _differences(self, state: State, t: float) -> tuple[float, float, float]:
         """Evaluate F around t inside the piece of time at hand; weights that make F_t of the three, to second order."""
-        step = max(_SHARE / self._clock.gamma_at(t), _LEAST * abs(t))
+        step = max(_SHARE / self._clock.gamma_at(self._place(t)), _LEAST * abs(t))
         first, last = self._piece(t, 2.0 * step)
         step = min(step, 0.25 * (last - first))
         middle = min(max(t, first + step), last - step)
@@ -91,7 +98,7 @@ class Correction:
         first, last = min(self.entered, t), t + reach
         assert self._switches is not None
         for switch in self._switches(first, last):
-            if switch >= t:
+            if switch >= t - _END * (switch - first):
                 return first, switch
             first = switch
         return first, last

@@ -121,6 +121,32 @@ class System:
         if self._correction is not None:
             self._correction.entered = t
 
+    def cross(self, state: State, t: float) -> None:
+        """Carry a state over a switch at physical time t, and `enter` what begins there: w and w_t are continuous.
+
+        Where the scale of u jumps, so does u. On the slow manifold w_t is not free: w moves to where the initial layer would end
+        that w_t makes behind the switch, w + eta (w_t - eta F), F with its correction.
+        """
+        factor, slow = self.clock.jump_factor(t), self.dynamics == "slow-manifold"
+        if slow:
+            before, after = self._sides
+            self.force_into(state, before, t)
+        self.enter(t)
+        if slow:
+            self.force_into(state, after, t)
+            eta = 1.0 / self.clock.gamma_at(t)
+            before.storage *= factor
+            before.storage -= after.storage
+            before.storage *= eta**2
+            state.storage += before.storage
+        elif state.momentum is not None and factor != 1.0:
+            state.momentum *= factor
+
+    @cached_property
+    def _sides(self) -> tuple[State, State]:
+        """Room for the force on both sides of a switch."""
+        return self._blank(), self._blank()
+
     def check_times(self, first: float, last: float) -> None:
         """See that everything from outside has a value at all physical times of a run from `first` to `last`.
 
@@ -263,13 +289,16 @@ class System:
             direction, image = image, direction
         return radius if self._correction is None else radius * (1.0 + abs(self._correction.factor(state.t)) * radius)
 
+    def _blank(self) -> State:
+        return State(self.layout, self.layout.zeros(len(self.fields)), None)
+
     def _make_correction(self) -> Correction | None:
         """What the dynamics adds to the force; None where it is nothing."""
         slow, descent = self.dynamics == "slow-manifold", self.action.friction.descent if self.action.friction else None
         hessian = descent.hessian if descent and self.dynamics != "gradient-flow" else 0.0
         if not slow and not hessian:
             return None
-        zero = self._wrap(np.zeros((len(self.fields), *self.grid.shape)), 0.0)
+        zero = self._blank()
         switches = self.switches if self.time_dependent else None
         return Correction(zero, self.clock, self.bare_force_into, self.jvp_into, slow, hessian, switches)
 

@@ -192,6 +192,9 @@ class Switched(PointwiseSystem):
     def enter(self, t):
         self.after = t >= 1.0
 
+    def cross(self, state, t):
+        self.enter(t)
+
 
 @pytest.mark.parametrize("save_at", [None, [0.5, 1.0, 1.5]])
 def test_a_switch_is_hit_and_crossed(save_at):

@@ -117,11 +117,17 @@ def test_a_learning_rate_that_varies():
     assert slopes(errors) == pytest.approx(4.0, abs=0.2)
 
 
-def test_a_jump_of_friction_is_refused():
-    action, grid = NETWORK.problem(schedule={"kind": "step", "eta": 0.1, "at": [30.0]})
-    with pytest.raises(ConfigError, match="without jumps") as caught:
-        run(action, grid, "slow-manifold", {"w": 0.0}, end=40.0, clock="t")
-    assert "t = 30" in str(caught.value) and "cosine" in str(caught.value)
+def test_jumps_of_friction_and_force():
+    """Behind a jump of eta or of the force the damped field takes a new initial layer; the manifold steps over it."""
+    errors = []
+    for eta in (0.2, 0.1, 0.05):
+        schedule = {"kind": "step", "eta": eta, "at": [0.3 / eta], "factor": 0.5}
+        action, grid = forced(eta)
+        batches = sft.MiniBatches(np.array([np.zeros(10), np.full(10, 2.0)]), 1, every=0.6 / eta, seed=None)
+        action = sft.Action(["w"], action.cost, action.parameters, {"J": batches}, friction=sft.Friction(schedule=schedule))
+        damped, slow = (run(action, grid, name, {"w": 1.0}, {"w": 0.0}, end=1.3) for name in ("damped", "slow-manifold"))
+        errors.append(np.abs(slow.w[-1] - damped.w[-1]).max())
+    assert slopes(errors) == pytest.approx(4.0, abs=0.2)
 
 
 def test_no_friction_is_refused():

@@ -164,7 +164,7 @@ class Friction:
         damped = dynamics == "damped"
         law = self.law(dimension)
         if law is not None:
-            return VaryingClock(law, damped, continuous=dynamics == "slow-manifold")
+            return VaryingClock(law, damped)
         gamma = self.gamma(dimension)
         if damped:
             scale = max(gamma, 1.0)

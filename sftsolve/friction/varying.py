@@ -18,7 +18,6 @@ _WEIGHTS = (0.11846344252809454, 0.23931433524968324, 0.28444444444444444, 0.239
 _SHORT = 1e-3
 _ROUNDING = 1e-15
 _SAME = 1e-12
-_JUMP = 1e-9
 _IDLE = 64  # pieces that add nothing to a clock before it is said to stand still
 
 
@@ -65,17 +64,12 @@ class VaryingClock(Clock):
     ----------
     law : makes the pieces
     damped : whether the dynamics has inertia
-    continuous : whether a jump of gamma is an error
-
-    Raises
-    ------
-    ConfigError : by every method, where the law says no
     """
 
     constant = False
 
-    def __init__(self, law: Law, damped: bool, continuous: bool = False):
-        self.damped, self._continuous = damped, continuous
+    def __init__(self, law: Law, damped: bool):
+        self.damped = damped
         self._pieces = law()
         self._segments: list[_Segment] = []
         self._starts: list[float] = []
@@ -226,13 +220,6 @@ class VaryingClock(Clock):
             theta, tau = last.theta_at(low), last.tau_at(low)
             smooth = piece.joined and low == piece.start and unit == last.unit
             stretch = last.stretch + (not smooth)
-            if self._continuous and abs(piece.eta(low) - last.piece.eta(low)) > _JUMP * piece.eta(low):
-                raise ConfigError(
-                    'dynamics "slow-manifold" needs a friction without jumps',
-                    expected="a learning rate that is continuous in time",
-                    given=f"eta = {last.piece.eta(low):g}, then {piece.eta(low):g} at t = {low:g}",
-                    remedy='take dynamics="damped", or let it fall by "exponential" or "cosine" schedules',
-                )
         if stretch == len(self._stretches):
             self._stretches.append(low)
         self._segments.append(_Segment(piece, low, high, unit, theta, tau, stretch, piece.tau(low)))

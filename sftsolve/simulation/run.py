@@ -182,10 +182,11 @@ class _Run:
                 self._write_between(waiting, before)
                 bar.show(self.fraction, self.steps)
             self.state.t = self.axis.t(event.time) if event.switch is None else event.switch
+            if event.switch is not None or self.system.clock.jump_factor(self.state.t) != 1.0:  # a run may end at a jump
+                self.system.cross(self.state, self.state.t)
+                self.stepper.reset()
             if event.due:
                 self.recorder.record(self.state, event.time, self.controller.step, event.snapshot)
-            if event.switch is not None:
-                self._cross(event.switch)
         bar.show(1.0, self.steps, last=True)
         return self.recorder.writer.finish(self._stats())
 
@@ -207,13 +208,6 @@ class _Run:
             else:
                 fraction = (self.axis.t(event.time) - t) / (self.state.t - t)
             self.recorder.record_between(self.state, event.time, fraction, step, event.snapshot)
-
-    def _cross(self, t: float) -> None:
-        """Go on behind a switch at physical time t: w and w_t are continuous there, the force and the friction need not be."""
-        if self.state.momentum is not None and (factor := self.system.clock.jump_factor(t)) != 1.0:
-            self.state.momentum *= factor
-        self.system.enter(t)
-        self.stepper.reset()
 
     def _step(self, target: float) -> None:
         """One accepted step towards `target`, which is hit exactly."""
