@@ -52,7 +52,7 @@ def swept(system, state, monkeypatch, sweep, wide, large):
 def test_vectors_give_the_same_bits(text, fields, order, dtype, shapes, monkeypatch):
     for shape in shapes:
         system, state = bind(text, fields, shape, order, dtype)
-        assert system.local._wide == {"force", "jvp"}
+        assert system.local._wide >= {"force", "jvp"}
         for sweep in ("force", "jvp") if len(shape) < 3 else ("force",):
             plain = swept(system, state, monkeypatch, sweep, False, 0)
             ghosts = np.ones(plain.shape, bool)
@@ -64,15 +64,51 @@ def test_vectors_give_the_same_bits(text, fields, order, dtype, shapes, monkeypa
 
 def test_walls_that_only_need_ghosts_take_vectors(monkeypatch):
     system, state = bind(REACTION.replace("+ v*d(w, x)", ""), ["w", "v"], (9, 21), boundary={"x": {"derivative": 0.0}})
-    assert system.local._wide == {"force", "jvp"}
+    assert system.local._wide >= {"force", "jvp"}
     plain = swept(system, state, monkeypatch, "force", False, 0)
     np.testing.assert_array_equal(swept(system, state, monkeypatch, "force", True, 0), plain)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize(
+    ("text", "fields", "order", "shapes"),
+    [(REACTION, ["w", "v"], 2, [(7, 9), (40, 16)]), (LINEAR, ["w"], 4, [(5, 6, 19), (9, 70, 8)])],
+    ids=["2D", "3D"],
+)
+def test_kick_and_drift_in_one_sweep(text, fields, order, shapes, parts, monkeypatch):
+    monkeypatch.setattr(local, "slabs", lambda cells: parts)
+    for shape in shapes:
+        system, state = bind(text, fields, shape, order)
+        state.u[...] = np.random.default_rng(5).standard_normal(state.u.shape)
+        u = 0.7 * state.u + 1e-3 * system.force(state.w.copy())
+        w = state.w + 0.2 * u
+        before = state.copy()
+        assert system.kick_drift(state, 0.7, 1e-3, 0.2)
+        np.testing.assert_allclose(state.u, u, rtol=0, atol=1e-15 * np.max(np.abs(u)))
+        np.testing.assert_allclose(state.w, w, rtol=0, atol=1e-15 * np.max(np.abs(w)))
+        outside = np.ones(u.shape[:1] + system.layout.padded, bool)
+        system.layout.interior(outside)[...] = False
+        np.testing.assert_array_equal(state.momentum[outside], before.momentum[outside])
+
+
+def test_kick_and_drift_where_one_sweep_will_not_do():
+    walls = {"x": {"lower": {"value": 0.0}, "upper": {"derivative": 0.0}}}
+    for text, shape, boundary in (
+        (LINEAR, (30,), "periodic"),  # one axis
+        ("grad2(w)/2 + cos(w)", (9, 9), "periodic"),  # a function
+        ("S*grad2(w) + w*d(w, x)*S", (9, 9), walls),  # folded walls
+        (LINEAR, (9, 7), "periodic"),  # rows shorter than a vector
+    ):
+        system, state = bind(text, ["w"], shape, boundary=boundary)
+        before = state.copy()
+        assert not system.kick_drift(state, 0.7, 1e-3, 0.2)
+        np.testing.assert_array_equal(state.w, before.w)
 
 
 def test_functions_and_small_grids_are_left_to_the_compiler():
     grid = sft.Grid((9, 21), 1.0)
     assert plan(sft.Action(["w"], "grad2(w)/2 + cos(w)"), grid).wide == set()
-    assert plan(sft.Action(["w"], "grad2(w)/2 + exp(m)*w**2", {"m": 1.0}), grid).wide == {"force", "jvp"}
+    assert plan(sft.Action(["w"], "grad2(w)/2 + exp(m)*w**2", {"m": 1.0}), grid).wide == {"force", "jvp", "kick"}
     assert plan(sft.Action(["w", "v"], "grad2(w)/2 + v"), grid).wide == set()  # a force that is a number, not a field
     for shape in ((9, 7), (1, 21)):
         assert bind(LINEAR, ["w"], shape)[0].local._wide == set()

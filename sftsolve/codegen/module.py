@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import indent
 
-from sftsolve.algebra import Call, Node, Symbol, differentiate, leaves, substitute
+from sftsolve.algebra import Node, Symbol, differentiate, leaves, substitute
 from sftsolve.codegen import templates, vectors
 from sftsolve.codegen.emit import Emitter
 from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
-from sftsolve.codegen.terms import Variation, is_scalar, linearise, moved
+from sftsolve.codegen.terms import Variation, linearise, moved
 
-AHEAD = 4  # rows between asking for data and reading them
 BOX = ", ".join(f"boxes[b, {i}]" for i in range(6))
 
 
@@ -48,37 +47,8 @@ class Module:
             loops += ["for z in range(z0, z1):"]
         loops += self._rows(emitter, results, len(results))
         arguments = f"{arguments}, out"
-        self._box(name, arguments, emitter, loops)
+        self.box(name, arguments, emitter, loops)
         self.text += templates.DRIVERS.format(name=name, arguments=arguments)
-
-    def wide(self, name: str, arguments: str, results: Sequence[Node], jam: Offset) -> None:
-        """The sweep of explicit vectors, ``{name}_wide``, on boxes of at least a vector along x and two cells along `jam`.
-
-        Two rows or planes are worked on at once; the neighbours that they share are read once. The last vector of a row and the
-        last pair of rows overlap what came before rather than being shorter: the same numbers are written twice. Leading rows are
-        asked for ahead of their use, since so many streams of loads hide from the hardware which of them come from memory.
-        """
-        width = vectors.lanes(self.real)
-        emitter = Emitter(self.scalars, lambda tap: f"load({row_name(tap)}, k{tap.offset[2]:+d}, {width})", self.real)
-        copies = [HERE] if jam == HERE else [HERE, jam]
-        nodes = [moved(node, copy) for copy in copies for node in results]
-        names = [emitter.name(node) for node in nodes]
-        rows, ahead = rows_of(nodes, jam)
-        outputs = [(f"o{number}", number % len(results), copies[number // len(results)]) for number in range(len(nodes))]
-        rows += [row_line(name, "out", field, place) for name, field, place in outputs]
-        body = [f"prefetch({row}, k)" for row in ahead] + emitter.body
-        body += [f"put({name}, k, {text}, past)" for (name, _, _), text in zip(outputs, names, strict=True)]
-        loops = [f"for zj in range(z0, z1, {1 + jam[0]}):", *indented([f"z = min(zj, z1 - {1 + jam[0]})"])]
-        inner = [f"for yj in range(y0, y1, {1 + jam[1]}):", *indented([f"y = min(yj, y1 - {1 + jam[1]})", *rows])]
-        cells = [f"for j in range(0, n, {width}):", *indented([f"k = min(j, n - {width})", *body])]
-        self._box(
-            f"{name}_wide",
-            f"{arguments}, out, past",
-            emitter,
-            [*loops, *indented([*inner, *indented(cells)])],
-            finish="    fence(past)",
-        )
-        self.text += templates.DRIVERS.format(name=f"{name}_wide", arguments=f"{arguments}, out, past")
 
     def total(self, name: str, arguments: str, density: Node) -> None:
         """A sweep that sums a density, one partial sum a box, in an order that the boxes alone decide."""
@@ -87,10 +57,10 @@ class Module:
         body = [*emitter.body, f"total += {result}"]
         loops = [
             "for z in range(z0, z1):",
-            *_nest("for y in range(y0, y1):", *slices([density]), *_nest("for k in range(n):", *body)),
+            *nest("for y in range(y0, y1):", *slices([density]), *nest("for k in range(n):", *body)),
         ]
         flags = '{"contract", "reassoc", "nsz"}'
-        self._box(name, arguments, emitter, [loops[0], *indented(loops[1:])], flags, "    total = 0.0", "    return total")
+        self.box(name, arguments, emitter, [loops[0], *indented(loops[1:])], flags, "    total = 0.0", "    return total")
         self.text += templates.SUM_DRIVERS.format(name=name, arguments=arguments, box=BOX)
 
     def _rows(self, emitter: Emitter, results: Sequence[Node], fields: int) -> list[str]:
@@ -100,9 +70,9 @@ class Module:
         outputs = [(f"o{number}", number % fields, number // fields) for number in range(len(results))]
         rows = slices(results) + [f"{o} = out[{f}, z{f'+{plane}' if plane else ''}, y, x0:x1]" for o, f, plane in outputs]
         body = emitter.body + [f"{o}[k] = {text}" for (o, _, _), text in zip(outputs, names, strict=True)]
-        return indented(_nest("for y in range(y0, y1):", *rows, *_nest("for k in range(n):", *body)))
+        return indented(nest("for y in range(y0, y1):", *rows, *nest("for k in range(n):", *body)))
 
-    def _box(
+    def box(
         self,
         name: str,
         arguments: str,
@@ -134,7 +104,7 @@ class Module:
                 for axis, (letter, offset) in enumerate(zip("zyx", cell, strict=True))
                 if walled[axis]
             ]
-            body += _nest(f"if {' and '.join(tests)}:", *emitter.body, *adds)
+            body += nest(f"if {' and '.join(tests)}:", *emitter.body, *adds)
         fields = range(len(by_cell))
         factors = "factor[0, iz, {0}] * factor[1, iy, {0}] * factor[2, ix, {0}]"
         self.text += templates.FOLD.format(
@@ -213,44 +183,11 @@ def slices(nodes: Sequence[Node]) -> list[str]:
     return lines
 
 
-def widens(nodes: Sequence[Node]) -> bool:
-    """Whether trees are arithmetic alone, which vectors know; the compiler has no vector form of the functions."""
-
-    def plain(node: Node) -> bool:
-        return is_scalar(node) or not isinstance(node, Call) and all(map(plain, node.children))
-
-    return all(plain(node) and not is_scalar(node) for node in nodes)
-
-
-def row_name(tap: Tap) -> str:
-    return slice_name(Tap(tap.kind, tap.index, (*tap.offset[:2], 0)))
-
-
-def row_line(name: str, array: str, index: int, offset: Offset) -> str:
-    z, y = (f"{axis}{o:+d}" if o else axis for axis, o in zip("zy", offset[:2], strict=True))
-    return f"{name} = row({array}, {index}, {z}, {y}, x0)"
-
-
-def rows_of(nodes: Sequence[Node], jam: Offset) -> tuple[list[str], list[str]]:
-    """Addresses of the rows that trees read, and the names of those to ask for, `AHEAD` rows before the leading ones are read."""
-    taps = {row_name(tap): tap for tap in taps_of(nodes)}
-    lines = [row_line(name, tap.kind, tap.index, tap.offset) for name, tap in sorted(taps.items())]
-    wanted: list[str] = []
-    for kind, index in sorted({(tap.kind, tap.index) for tap in taps.values()}) if jam != HERE else []:
-        offsets = [tap.offset for tap in taps.values() if (tap.kind, tap.index) == (kind, index)]
-        first = max(z for z, _, _ in offsets), max(y for z, y, _ in offsets if jam[1] or z == max(z for z, _, _ in offsets))
-        for back in (1, 0):
-            name = f"a{len(wanted)}"
-            lines.append(row_line(name, kind, index, (first[0] - back * jam[0], first[1] - back * jam[1] + AHEAD, 0)))
-            wanted.append(name)
-    return lines, wanted
-
-
 def indented(lines: Sequence[str]) -> list[str]:
     return ["    " + line for line in lines]
 
 
-def _nest(head: str, *lines: str) -> list[str]:
+def nest(head: str, *lines: str) -> list[str]:
     return [head, *indented(lines or ["pass"])]
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
-from sftsolve.codegen import terms, vectors, walls
-from sftsolve.codegen.module import Module, widens
+from sftsolve.codegen import terms, vectors, walls, wide
+from sftsolve.codegen.module import Module
 from sftsolve.codegen.scheme import scheme
-from sftsolve.codegen.stencils import HERE, Offset, inverse_spacing
+from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.errors import ActionError
 from sftsolve.grid import AXES, Grid
 from sftsolve.sources import Form
@@ -32,8 +32,9 @@ class Plan:
     halo : ghost cells that the kernels read
     reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
     faces : (axis, side) with a boundary energy
-    wide : names of the sweeps that exist in explicit vectors
+    wide : names of the sweeps that exist in explicit vectors, "kick" among them where force and drift can be one sweep
     least : extents (z, y, x) of the smallest box that these take
+    force_reach : how many cells away from a cell its force reads
     time_dependent : whether the density holds the time itself, or a source that moves
     notes : natural conditions, in words
     """
@@ -47,6 +48,7 @@ class Plan:
     faces: tuple[tuple[str, str], ...]
     wide: frozenset[str]
     least: tuple[int, int, int]
+    force_reach: int
     time_dependent: bool = False
     notes: tuple[str, ...] = field(default=())
 
@@ -107,8 +109,6 @@ def discretised(action: Action, grid: Grid, order: int, density: Node | None = N
     return Discrete(density, names, scalars, bool(movers) or "t" in _symbols(typed), conditions, variation)
 
 
-# The rows or planes that a sweep of vectors works on together are neighbours along this axis.
-_JAM: dict[int, Offset] = {1: HERE, 2: (0, 1, 0), 3: (1, 0, 0)}
 _PLANS: dict[tuple[object, ...], Plan | None] = {}
 _MOST_PLANS = 256
 
@@ -153,13 +153,17 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         fields=", ".join(action.fields),
     )
     sweeps = {"force": ("w, s, p", forces), "jvp": ("w, d, s, p", directions)}
-    jam = _JAM[grid.dimension]
-    wide = frozenset(name for name, (_, nodes) in sweeps.items() if vectors.lanes(real) and widens(nodes))
+    span = terms.radius(forces)
+    jam = wide.JAM[grid.dimension]
+    widened = {name for name, (_, nodes) in sweeps.items() if vectors.lanes(real) and wide.widens(nodes)}
     for name, (arguments, nodes) in sweeps.items():
         bends = [terms.bent(node) for node in nodes]
         module.sweep(name, arguments, bends, planes=2 if name == "force" and grid.dimension == 3 else 1)
-        if name in wide:
-            module.wide(name, arguments, bends, jam)
+        if name in widened:
+            wide.sweep(module, name, arguments, bends, jam)
+        if name in widened and name == "force" and grid.dimension > 1 and not reach:
+            widened.add("kick")
+            wide.kick(module, bends, grid.dimension, span)
     module.total("cost", "w, s, p", cost)
     if reach:
         walled = [axis in grid.walls for axis in AXES]
@@ -174,7 +178,7 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     faces, notes = tuple(sorted(conditions.energies)), tuple(conditions.notes)
     least = (1 + jam[0], 1 + jam[1], vectors.lanes(real))
     moves = found.time_dependent
-    return Plan(module.text, names, scalars, conditions.data, halo, reach, faces, wide, least, moves, notes)
+    return Plan(module.text, names, scalars, conditions.data, halo, reach, faces, frozenset(widened), least, span, moves, notes)
 
 
 def _first(pair: tuple[str, Form]) -> str:

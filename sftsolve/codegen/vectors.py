@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-IMPORT = "from sftsolve.codegen.vectors import fence, load, prefetch, put, row"
+IMPORT = "from sftsolve.codegen.vectors import fence, keep, load, prefetch, put, row"
 # Numba's cache knows a generated module by its text, which names the version of what it is made with.
 VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 _CONTRACT = ("contract",)  # only fusing multiply and add, as everywhere in generated code
@@ -58,10 +58,12 @@ def _spread(context: Any, builder: Any, value: Any, given: Any, kind: Vector) ->
     if isinstance(given, Vector):
         return value
     number = context.cast(builder, value, given, kind.real)
-    wide = ir.VectorType(number.type, kind.lanes)
-    zero = ir.Constant(ir.IntType(32), 0)
-    single = builder.insert_element(ir.Constant(wide, ir.Undefined), number, zero)
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), kind.lanes), [0] * kind.lanes)
+    return _lanes(builder, number, ir.VectorType(number.type, kind.lanes))
+
+
+def _lanes(builder: Any, number: Any, wide: Any) -> Any:
+    single = builder.insert_element(ir.Constant(wide, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), wide.count), [0] * wide.count)
     return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), mask)
 
 
@@ -172,6 +174,18 @@ def put(typingctx, start, k, value, past):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return signature(types.none, start, types.int64, value, past), generate
+
+
+@intrinsic
+def keep(typingctx, old, new, count):  # type: ignore[no-untyped-def]
+    """`new`, with the first `count` lanes of `old`."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        whole = ir.VectorType(ir.IntType(64), old.lanes)
+        numbers = ir.Constant(whole, list(range(old.lanes)))
+        return builder.select(builder.icmp_signed("<", numbers, _lanes(builder, args[2], whole)), args[0], args[1])
+
+    return signature(new, old, new, types.int64), generate
 
 
 @intrinsic

@@ -38,12 +38,40 @@ def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1,
         bounds = [list(pair) for pair in region]
         start, n = region[long][0], extents[long]
         bounds[long] = [start + _cut(n, cut, parts, long) for cut in (part, part + 1)]
-        first, last = bounds[1]
-        rows = ROWS if parts > 1 and long == 0 else max(1, last - first)
-        for number in range(pieces := max(1, (last - first) // rows)):
-            between = [first + (last - first) * cut // pieces for cut in (number, number + 1)]
-            boxes.append([*bounds[0], *between, *bounds[2]])
+        rows = ROWS if parts > 1 and long == 0 else max(1, bounds[1][1] - bounds[1][0])
+        boxes += [[*bounds[0], *between, *bounds[2]] for between in _blocks(bounds[1][0], bounds[1][1], rows)]
     return np.array([box for box in boxes if box[0] < box[1] and box[4] < box[5]], np.int64).reshape(-1, 6)
+
+
+def _blocks(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
+    """Blocks of `rows` to 2 `rows` - 1 rows, or one of all."""
+    pieces = max(1, (stop - start) // rows)
+    cuts = [start + (stop - start) * cut // pieces for cut in range(pieces + 1)]
+    return list(zip(cuts[:-1], cuts[1:], strict=True))
+
+
+def for_kicks(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Work of a sweep that updates what it reads, `reach` cells behind: slabs of z, in blocks of rows that follow each other.
+
+    Returns
+    -------
+    boxes : (n, 8), the cells whose velocities a block updates and the rows (ya, yb) whose fields follow, in the order of work
+    slabs : (parts + 1,), the boxes of slab n are slabs[n] to slabs[n + 1]
+    edges : (m, 6), what has to wait until all slabs are done
+    """
+    (z0, z1), (y0, y1), columns = region
+    parts = max(1, min(parts, (z1 - z0) // 2))
+    cuts = [z0 + (z1 - z0) * part // parts for part in range(parts + 1)]
+    boxes, edges = [], []
+    blocks = _blocks(y0, y1, ROWS)
+    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in blocks:
+            behind = [max(y0, first - reach) if first > y0 else y0, max(y0, last - reach) if last < y1 else y1]
+            boxes.append([start, stop, first, last, *columns, *behind])
+        lower = min(start + reach, stop)
+        edges += [[*ends, y0, y1, *columns] for ends in ((start, lower), (max(stop - reach, lower), stop)) if ends[0] < ends[1]]
+    slabs = np.arange(parts + 1) * len(blocks)
+    return np.array(boxes, np.int64), slabs, np.array(edges, np.int64).reshape(-1, 6)
 
 
 def _cut(n: int, part: int, parts: int, axis: int) -> int:
