@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.fft import fftn, ifftn
+from scipy.special import jv, jvp, yv, yvp
 from typer.testing import CliRunner
 
 import sftsolve as sft
@@ -28,7 +29,7 @@ def run(folder: Path, name: str, *overrides: str) -> tuple[sft.Result, dict[str,
 
 
 def test_all_examples_are_here():
-    tested = {"klein-gordon-3d", "mnist-denoise", "ring-two-layer"}
+    tested = {"de-sitter", "klein-gordon-3d", "mnist-denoise", "ring-two-layer"}
     assert {path.stem for path in (ROOT / "data").glob("*.toml")} == tested
 
 
@@ -123,6 +124,38 @@ class TestKleinGordon:
         assert np.all(np.diff(energy) < 0)
         assert len(result.t) == 3 and np.allclose(result.t, [0, 10, 20])
         assert np.mean(np.abs(result.w[-1, 0])) > 0.7  # it has fallen into the two vacua
+
+
+class TestDeSitter:
+    @staticmethod
+    def factors(k, t, hubble=0.5, mass=0.1):
+        """w_k(t) / w_k(0) of modes that start at rest, from e^{-Ht/2} times J_nu and Y_nu of k e^{-Ht}/H."""
+        nu = np.sqrt(0.25 - (mass / hubble) ** 2)
+        z0, z = k / hubble, k / hubble * np.exp(-hubble * t)
+        # At rest: -H/2 f - H z f' = 0, for f = J and Y alike; the Wronskian of J and Y is 2/(pi z).
+        rest = [-0.5 * f(nu, z0) - z0 * df(nu, z0) for f, df in ((jv, jvp), (yv, yvp))]
+        return np.exp(-hubble * t / 2) * np.pi / 2 * (jv(nu, z) * rest[1] - yv(nu, z) * rest[0]) * -1.0
+
+    def test_modes_are_bessel_functions(self, tmp_path):
+        result, _ = run(tmp_path, "de-sitter", "time.rtol=1e-8", "time.atol=1e-10")
+        (h,), w = result.grid.spacing, np.array(result.w[:, 0])
+        k = 2 / h * np.sin(np.pi * np.fft.rfftfreq(512))[1:]
+        assert np.allclose(self.factors(k, 0.0), 1.0, rtol=1e-9)
+        for number in (10, 30, 100):
+            modes, start = np.fft.rfft(w[number])[1:], np.fft.rfft(w[0])[1:]
+            assert np.allclose(modes, start * self.factors(k, result.t[number]), atol=1e-6 * np.abs(start).max())
+
+    def test_waves_stop_at_the_horizon(self, tmp_path):
+        result, _ = run(tmp_path, "de-sitter")
+        (x,) = result.grid.coordinates
+        places = [x[np.argmax(np.where(x < 4, profile, 0.0))] for profile in np.array(result.w[[20, 60, 100], 0])]
+        # Light runs from 4 to 4 - (1 - e^{-Ht})/H, the horizon at 2.
+        assert places == pytest.approx([4 - 2 * (1 - np.exp(-t / 2)) for t in (2.0, 6.0, 10.0)], abs=0.03)
+        height = result.w[:, 0].max(axis=1)
+        assert height[-1] == pytest.approx(0.4619, abs=2e-4)
+        # What stands fades as e^{-(1/2 - nu) H t}.
+        nu = np.sqrt(0.25 - 0.04)
+        assert np.log(height[80] / height[100]) == pytest.approx((0.5 - nu) * 0.5 * 2.0, rel=0.05)
 
 
 def test_friction_scan_finds_critical_damping(tmp_path):

@@ -47,13 +47,14 @@ def solve(
     ----------
     action, grid : the theory and where it lives
     initial : w at t = 0 of every field: array of the grid's shape, number, or expression of the coordinates
-    velocity : w_t at t = 0 of some or all fields, per unit of t whatever the clock; at rest by default
+    velocity : w_t at t = 0 of some or all fields, per unit of t whatever the clock; by default at rest, or as
+        `System.state` says of `Friction.matching_descent` and of the slow manifold
     end : when to stop, > 0, in `clock`
     clock : "tau" (training time, int dt / gamma) or "t" (physical time); `end`, `save_*` and `scalars_every` are in it
     method : "auto" or a name of `sftsolve.stepping.STEPPERS`, such as "tsit5", "leapfrog" or "descent"
     rtol, atol : tolerance of the error of a step, ``atol + rtol |w|`` (root mean square); atol may be given by field
     order : order of accuracy in space
-    dynamics : "damped" or "gradient-flow"
+    dynamics : "damped"; "gradient-flow", its limit of high friction; or "slow-manifold", that with the first correction in 1/gamma
     dtype : "float64", or "float32" where the system has it
     save_every : distance of snapshots, or
     save_at : list of times, or ``{"log": [low, high], "count": n}``; first and last states are always saved
