@@ -21,8 +21,8 @@ class Descent:
     """Gradient descent with step size eta, or with momentum, in the theory's units; tau advances by `dtau` a step.
 
     To second order in the step descent follows eps w_tautau + w_tau = F + hessian F'[w_tau], w_tau(0) = start F(w(0)): it is the
-    leapfrog scheme of that equation. For Nesterov w are the iterates themselves; the points looked ahead to, which torch.optim.SGD
-    and the stepper "nesterov" hold, are w + beta dtau w_tau to the same order.
+    leapfrog scheme of that equation. For Nesterov w are the iterates themselves; the points looked ahead to, which
+    torch.optim.SGD and the stepper "nesterov" hold, are w + beta dtau w_tau to the same order.
 
     Attributes
     ----------

@@ -54,7 +54,7 @@ def solve(
     method : "auto" or a name of `sftsolve.stepping.STEPPERS`, such as "tsit5", "leapfrog" or "descent"
     rtol, atol : tolerance of the error of a step, ``atol + rtol |w|`` (root mean square); atol may be given by field
     order : order of accuracy in space
-    dynamics : "damped"; "gradient-flow", its limit of high friction; or "slow-manifold", that with the first correction in 1/gamma
+    dynamics : "damped"; "gradient-flow", its limit of high friction; or "slow-manifold", with the first correction in 1/gamma
     dtype : "float64", or "float32" where the system has it
     save_every : distance of snapshots, or
     save_at : list of times, or ``{"log": [low, high], "count": n}``; first and last states are always saved
