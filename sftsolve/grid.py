@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sftsolve.boundary import Condition, is_condition, make_condition
+from sftsolve.boundary import Condition, WallArray, is_condition, make_condition
 from sftsolve.errors import GridError, is_number, nearest
 
 AXES = ("z", "y", "x")
@@ -29,7 +29,8 @@ class Grid:
     boundary : ``"periodic"``, or one condition for all faces, or a mapping from axis name to ``"periodic"``, to a condition
         for both its faces or to ``{"lower": condition, "upper": condition}``. A condition is ``{"value": b}`` (w = b on
         the wall), ``{"derivative": g}`` (outward normal derivative) or ``{"mixed": a, "const": b}`` (dw/dn + a w = b), or a
-        mapping from field names to conditions.
+        mapping from field names to conditions. b, g and a are numbers, arrays along the face (in axis order), or expressions
+        of the coordinates, of the action's parameters and of the physical time t, such as ``"sin(pi*y)*cos(t)"``.
         Axes that are not named are periodic.
 
     Raises
@@ -56,6 +57,7 @@ class Grid:
         self.axes: tuple[str, ...] = AXES[-len(self.shape) :]
         self.spacing: tuple[float, ...] = tuple(side / n for side, n in zip(self.length, self.shape, strict=True))
         self._faces = _faces(boundary, self.axes)
+        _check_arrays(self._faces, self.axes, self.shape)
 
     @property
     def dimension(self) -> int:
@@ -203,6 +205,21 @@ def _faces(boundary: object, axes: tuple[str, ...]) -> dict[str, dict[str, _Face
         else:
             faces[axis] = {side: _face(spec, f"the {side} {axis} face") for side in SIDES}
     return faces
+
+
+def _check_arrays(faces: dict[str, dict[str, _Face]], axes: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """Wall data in arrays have the face's shape."""
+    for axis, sides in faces.items():
+        along = tuple(n for name, n in zip(axes, shape, strict=True) if name != axis)
+        for side, face in sides.items():
+            for condition in face.values() if isinstance(face, dict) else (face,):
+                for data in vars(condition).values():
+                    if isinstance(data, WallArray) and data.values.shape != along:
+                        raise GridError(
+                            f"boundary data of the {side} {axis} face do not fit it",
+                            expected=f"shape {along} (axes {', '.join(name for name in axes if name != axis) or 'none'})",
+                            given=f"shape {data.values.shape}",
+                        )
 
 
 def _plain(face: Any) -> Any:

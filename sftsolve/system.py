@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +15,11 @@ from sftsolve.codegen.plan import plan
 from sftsolve.correction import Correction
 from sftsolve.errors import ActionError, ConfigError, GridError, nearest
 from sftsolve.friction import make_clock
-from sftsolve.grid import AXES, SIDES, Grid
+from sftsolve.grid import Grid
 from sftsolve.kernels.local import LocalForce
 from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, merged
+from sftsolve.kernels.wall_data import WallData
 from sftsolve.linear import LinearPart, linear_part
-from sftsolve.loops import ghosts
-from sftsolve.parallel import slabs
 from sftsolve.sources import evaluate_on, on_grid
 from sftsolve.state import Layout, State
 
@@ -76,16 +75,14 @@ class System:
             )
         self.layout = Layout.of(grid, halo, dtype)
         self.sources = action.bound_sources(grid)
+        data, faces = (found.data, found.faces) if found else ({}, {})
+        self.walls = WallData(grid, self.layout, self.fields, action.parameters, data, faces)
         self.local: LocalForce | None = None
         if found:
-            self.local = LocalForce(found, grid, self.layout, action.parameters, self.sources)
+            self.local = LocalForce(found, grid, self.layout, action.parameters, self.sources, self.walls)
             for note in found.notes:
                 log.warning("%s", note)
         self.kernels: tuple[Operator, ...] = merged([self._bind(kernel) for kernel in action.kernels])
-        self._walls = self._wall_table(data=True)
-        self._still_walls = self._wall_table(data=False)
-        self._geometry = tuple(np.array(part, np.int64) for part in (self.layout.offset, self.layout.shape, self.layout.halo))
-        self._fill: Callable[..., None] = ghosts.fill if slabs(grid.size) == 1 else ghosts.fill_threads
         self._correction = self._make_correction()
 
     @property
@@ -101,7 +98,7 @@ class System:
     @property
     def time_dependent(self) -> bool:
         """Whether the force at a state depends on the time t explicitly."""
-        return any(changes_in_time(operator) for operator in self.operators)
+        return self.walls.time_dependent or any(changes_in_time(operator) for operator in self.operators)
 
     def switches(self, first: float, last: float) -> list[float]:
         """Physical times inside (first, last), sorted, where the force or the friction jumps or has a kink: steps end there."""
@@ -152,10 +149,11 @@ class System:
 
         Raises
         ------
-        GridError : a source that is not finite at the start
+        GridError : a source or wall data that are not finite at the start
         ConfigError : a time series that is too short
         """
         self.sources.check(first, last)
+        self.walls.check(first)
 
     def state(self, initial: Mapping[str, Any], velocity: Mapping[str, Any] | None = None, t: float = 0.0) -> State:
         """A state from values by field name: arrays of the grid's shape, numbers, or expressions of the coordinates.
@@ -220,7 +218,7 @@ class System:
 
     def bare_force_into(self, state: State, out: State, time: float) -> None:
         """Write -dC/dw at (state, time) into ``out.w``, without what the dynamics adds to it."""
-        self.fill_ghosts(state)
+        self.walls.fill(state, time)
         if self.local is None:
             out.storage.fill(0.0)
         else:
@@ -240,19 +238,21 @@ class System:
         """
         if self.local is None or self.kernels or self._correction is not None:
             return False
-        self.fill_ghosts(state)
-        return self.local.kick_drift(state, a, b, c, state.t if t is None else t)
+        time = state.t if t is None else t
+        self.walls.fill(state, time)
+        return self.local.kick_drift(state, a, b, c, time)
 
     def cost_of(self, state: State, t: float | None = None) -> float:
         """The discrete cost of a state."""
-        self.fill_ghosts(state)
-        return sum((operator.energy(state, state.t if t is None else t) for operator in self.operators), 0.0)
+        time = state.t if t is None else t
+        self.walls.fill(state, time)
+        return sum((operator.energy(state, time) for operator in self.operators), 0.0)
 
     def jvp_into(self, state: State, direction: State, out: State, t: float | None = None) -> None:
         """Write F'(state) direction into ``out.w``; `direction` is another state than `state`, since ghosts of the two differ."""
         time = state.t if t is None else t
-        self.fill_ghosts(state)
-        self._fill(direction.storage, *self._geometry, self._still_walls)
+        self.walls.fill(state, time)
+        self.walls.fill_still(direction)
         if self.local is None:
             out.storage.fill(0.0)
         else:
@@ -261,9 +261,8 @@ class System:
             operator.add_jvp(state, direction, out, time)
 
     def fill_ghosts(self, state: State) -> None:
-        """Set the ghost cells of w from the boundary conditions."""
-        if any(self.layout.halo):
-            self._fill(state.storage, *self._geometry, self._walls)
+        """Set the ghost cells of w from the boundary conditions at the state's time."""
+        self.walls.fill(state, state.t)
 
     def force(self, w: np.ndarray, t: float = 0.0) -> np.ndarray:
         """F = -dC/dw of plain arrays (field, *shape), copied in and out; where something jumps at t, the later value."""
@@ -337,19 +336,6 @@ class System:
         unknown = sorted(self.grid.named_fields() - set(self.fields))
         if unknown:
             raise GridError(f"the boundary names unknown field {unknown[0]!r}", remedy=nearest(unknown[0], self.fields))
-
-    def _wall_table(self, data: bool) -> np.ndarray:
-        """(field, axis, side, 2 + halo): is a wall, factor, shift of each ghost; shifts vanish for directions."""
-        halo = max(self.layout.halo)
-        table = np.zeros((len(self.fields), 3, 2, 2 + max(halo, 1)))
-        for axis in self.grid.walls:
-            spacing = self.grid.spacing[self.grid.axes.index(axis)]
-            for number, side in enumerate(SIDES):
-                for field, name in enumerate(self.fields):
-                    condition = self.grid.condition(axis, side, name)
-                    shifts = [condition.shift(m, spacing) if data else 0.0 for m in range(1, halo + 1)]
-                    table[field, AXES.index(axis), number, : 2 + halo] = [1.0, condition.factor, *shifts]
-        return table
 
 
 def field_values(action: Action, grid: Grid, given: Mapping[str, Any], what: str = "initial value") -> dict[str, np.ndarray]:

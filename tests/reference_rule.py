@@ -60,7 +60,25 @@ class Rule:
         mirror = lines[min(m, len(lines)) - 1]
         condition = self.grid.condition(axis, side, field)
         spacing = self.grid.spacing[self.grid.axes.index(axis)]
-        return 2 * condition.data - mirror if condition.key == "value" else mirror + (2 * m - 1) * spacing * condition.data
+        data = self._data(condition.data, axis, side, lines.shape[1:])
+        return 2 * data - mirror if condition.key == "value" else mirror + (2 * m - 1) * spacing * data
+
+    def _data(self, data, axis, side, shape=None):
+        """Wall data along a face of this shape, which may include the ghosts of other axes; expressions are run as Python."""
+        if isinstance(data, float):
+            return data
+        names = {}
+        others = [name for name in self.grid.axes if name != axis]
+        for number, name in enumerate(others):
+            index = self.grid.axes.index(name)
+            n, h, start = self.grid.shape[index], self.grid.spacing[index], self.grid.origin[index]
+            halo = 0 if shape is None else (shape[number] - n) // 2
+            cells = np.arange(-halo, n + halo)
+            points = start + ((cells % n if self.grid.periodic(name) else cells) + 0.5) * h
+            names[name] = points.reshape([-1 if other == number else 1 for other in range(len(others))])
+        index = self.grid.axes.index(axis)
+        names[axis] = self.grid.origin[index] + (self.grid.length[index] if side == "upper" else 0.0)
+        return eval(data.text, {}, {**FUNCTIONS, **self.scalars, **names})
 
     def cost(self, w):
         """The discrete cost of fields (field, *shape), real or complex."""
@@ -104,7 +122,9 @@ class Rule:
         for name, values in zip(self.fields, w, strict=True):
             condition = self.grid.condition(axis, side, name)
             outermost = np.take(values, 0 if side == "lower" else -1, number)
-            names[name] = condition.data if condition.key == "value" else outermost + condition.data * spacing / 2
+            data = self._data(condition.data, axis, side)
+            names[name] = data if condition.key == "value" else outermost + data * spacing / 2
+            names[f"{name}_data"] = data
         for name, values in self.sources.items():
             lines = np.moveaxis(np.asarray(values), number, 0)[:: 1 if side == "lower" else -1]
             names[name] = 1.5 * lines[0] - 0.5 * lines[1]

@@ -10,9 +10,8 @@ from manufactured import BOX, PLANE, forced
 from reference_rule import Rule
 
 import sftsolve as sft
-from sftsolve import system as system_module
 from sftsolve.algebra import FUNCTIONS, Number, Symbol, add, call, differentiate, evaluate
-from sftsolve.kernels import local
+from sftsolve.kernels import local, wall_data
 from sftsolve.parallel import SMALL, slabs
 
 D, N = (lambda value: {"value": value}), (lambda slope: {"derivative": slope})
@@ -142,7 +141,7 @@ def test_results_do_not_depend_on_threads(shape, potential, monkeypatch):
     action = sft.Action(["w"], f"S/2*grad2(w) + {potential}", sources={"S": "1 + x**2"}, friction=sft.Friction(gamma=1.0))
     results = {}
     for parts in (1, 2, 3, 8):
-        for module in (local, system_module):
+        for module in (local, wall_data):
             monkeypatch.setattr(module, "slabs", lambda cells, parts=parts: parts)
         system = sft.discretise(action, grid)
         assert system.local._driver("force").__name__ == ("force" if parts == 1 else "force_threads")

@@ -91,12 +91,12 @@ def test_ghosts_put_a_quadratic_on_its_wall():
     # The mean of the two cells at a wall is the value there, their difference over the spacing the outward derivative.
     h, wall, slope = 0.1, 1.7, -0.6
     mirror = wall - slope * h / 2
-    assert (mirror + (Dirichlet.factor * mirror + Dirichlet(wall).shift(1, h))) / 2 == pytest.approx(wall)
-    ghost = Neumann.factor * mirror + Neumann(slope).shift(1, h)
+    assert (mirror + (Dirichlet.factor * mirror + Dirichlet(wall).lift(1, h) * wall)) / 2 == pytest.approx(wall)
+    ghost = Neumann.factor * mirror + Neumann(slope).lift(1, h) * slope
     assert (ghost - mirror) / h == pytest.approx(slope)
     mirror = wall - slope * 3 * h / 2
-    assert (Neumann.factor * mirror + Neumann(slope).shift(2, h) - mirror) / (3 * h) == pytest.approx(slope)
-    assert (mirror + Dirichlet.factor * mirror + Dirichlet(wall).shift(2, h)) / 2 == pytest.approx(wall)
+    assert (Neumann.factor * mirror + Neumann(slope).lift(2, h) * slope - mirror) / (3 * h) == pytest.approx(slope)
+    assert (mirror + Dirichlet.factor * mirror + Dirichlet(wall).lift(2, h) * wall) / 2 == pytest.approx(wall)
 
 
 @pytest.mark.parametrize("key", sorted(_CONDITIONS))
@@ -139,12 +139,14 @@ def test_impossible_origin():
         ({"x": {"valu": 1.0}}, "did you mean value?"),
         ({"x": {"w": {"valu": 1.0}}}, "did you mean value?"),
         ({"value": 1.0, "derivative": 1.0}, "is not understood"),
-        ({"value": "0"}, "finite number"),
+        ({"value": "0 +"}, "not a well-formed expression"),
         ({"value": True}, "finite number"),
         ({"value": math.nan}, "finite number"),
         ({"derivative": math.inf}, "finite number"),
         ({"derivative": 10**400}, "finite number"),
-        ({"derivative": [1.0, 2.0]}, "varies along the face"),
+        ({"derivative": [1.0, 2.0]}, "shape (4,) (axes x)"),
+        ({"derivative": [1.0, math.nan, 0.0, 0.0]}, "finite number"),
+        ({"mixed": [[1.0], [2.0, 3.0]], "const": 0.0}, "finite number"),
     ],
 )
 def test_impossible_boundaries(boundary, hint):

@@ -95,7 +95,7 @@ class _Background(Mapping[Any, Any]):
         self._fields = [field[self._index] for field in w]
         self._arrays = [array[self._index] for array in arrays]
         moving = dict(zip(sources.scalar_names, sources.scalars(t), strict=True))
-        self._scalars = {"t": t, **action.parameters, **found.conditions.data, **moving}
+        self._scalars = {"t": t, **action.parameters, **moving}
         self._grid = grid
         self.refinement = 1
 

@@ -117,18 +117,21 @@ class Module:
             accumulate=_lines([f"out[{f}, z, y, x] += {factors.format(f)} * forces[{f}]" for f in fields], 7),
         )
 
-    def face(self, name: str, energy: Node, variation: Variation, half_step: dict[str, Node], inverse: str) -> None:
-        """Energy, force and linearised force of one face as three functions."""
+    def face(
+        self, name: str, energy: Node, variation: Variation, half_step: dict[str, Node], inverse: str, data: Sequence[str] = ()
+    ) -> None:
+        """Energy, force and linearised force of one face as three functions; `data` names what varies along the face."""
+        along: dict[Node, Node] = {Symbol(datum): Tap("b", number, HERE) for number, datum in enumerate(data)}
         at_wall = substitute(energy, {Symbol(field): Symbol(field) + shift for field, shift in half_step.items()})
         fields = variation.names.fields
         forces = [variation.at(differentiate(at_wall, Symbol(field)) * Symbol(inverse) * -1.0, HERE) for field in fields]
         for suffix, results, arguments in (
-            ("energy", [variation.at(at_wall, HERE)], "w, s, p"),
-            ("force", forces, "w, s, p"),
-            ("jvp", [linearise(node) for node in forces], "w, d, s, p"),
+            ("energy", [variation.at(at_wall, HERE)], "w, s, p, b"),
+            ("force", forces, "w, s, p, b"),
+            ("jvp", [linearise(node) for node in forces], "w, d, s, p, b"),
         ):
             emitter = Emitter(self.scalars, wall_tap)
-            texts = [emitter.name(node) for node in results]
+            texts = [emitter.name(substitute(node, along)) for node in results]
             adds = [f"out[{f}, z, y, x] += {text}" for f, text in enumerate(texts)]
             body = [*emitter.body, *(adds if suffix != "energy" else [f"total += {texts[0]}"])]
             self.text += templates.FACE.format(
@@ -153,7 +156,9 @@ def cell_tap(tap: Tap) -> str:
 
 
 def wall_tap(tap: Tap) -> str:
-    """Fields in the outermost cell, sources extrapolated to the wall itself (a plain S_0 costs an order)."""
+    """Fields in the outermost cell, sources extrapolated to the wall itself (a plain S_0 costs an order), data of the face."""
+    if tap.kind == "b":
+        return f"b[{tap.index}, z-z0, y-y0, x-x0]"
     here, inner = f"s[{tap.index}, z, y, x]", f"s[{tap.index}, z+dz, y+dy, x+dx]"
     if tap.kind == "s":
         return f"1.5 * {here} - 0.5 * {inner}"

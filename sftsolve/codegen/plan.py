@@ -15,7 +15,7 @@ from sftsolve.codegen.module import Module
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.errors import ActionError
-from sftsolve.grid import AXES, Grid
+from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.sources import Form
 
 
@@ -28,10 +28,10 @@ class Plan:
     text : the module
     names : fields and arrays in the order of the arguments w and s
     scalars : names of the argument p
-    data : values of the wall data among the scalars
+    data : wall data among the scalars, by name
     halo : ghost cells that the kernels read
     reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
-    faces : (axis, side) with a boundary energy
+    faces : (axis, side) with a boundary energy, and the wall data that it takes as arrays along the face
     wide : names of the sweeps that exist in explicit vectors, "kick" among them where force and drift can be one sweep
     least : extents (z, y, x) of the smallest box that these take
     force_reach : how many cells away from a cell its force reads
@@ -42,10 +42,10 @@ class Plan:
     text: str
     names: terms.Names
     scalars: tuple[str, ...]
-    data: dict[str, float]
+    data: dict[str, walls.Datum]
     halo: int
     reach: int
-    faces: tuple[tuple[str, str], ...]
+    faces: dict[tuple[str, str], tuple[walls.Datum, ...]]
     wide: frozenset[str]
     least: tuple[int, int, int]
     force_reach: int
@@ -124,7 +124,7 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64", dens
     """
     given = tuple(action.parameters), tuple(action.sources), tuple(sorted(action.forms(grid).items(), key=_first))
     cost = action.cost if density is None else density
-    key = (cost, action.fields, given, grid.axes, str(grid.boundary), order, real, vectors.lanes(real))
+    key = (cost, action.fields, given, grid.axes, roles(grid, action.fields), order, real, vectors.lanes(real))
     if key not in _PLANS:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
@@ -141,7 +141,7 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     directions = [terms.linearise(node) for node in forces]
     scalars = (
         *(inverse_spacing(axis).name for axis in AXES if axis in grid.axes),
-        *sorted({*found.scalars, *action.parameters, *conditions.data}),
+        *sorted({*found.scalars, *action.parameters, *conditions.scalars}),
     )
     reach = 0 if conditions.mirrored else _slot_radius(by_cell)
     module = Module(
@@ -170,15 +170,19 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         module.fold("fold_force", "w, s, p", by_cell, walled)
         module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], walled)
     surface = terms.Variation((), names, variation.scheme)
+    faces: dict[tuple[str, str], tuple[walls.Datum, ...]] = {}
     for (axis, side), energy in sorted(conditions.energies.items()):
         steps = {name: _half_step(conditions, axis, side, name) for name in action.fields}
         half = {name: step for name, step in steps.items() if step is not None}
-        module.face(f"face_{axis}_{side}", energy, surface, half, inverse_spacing(axis).name)
+        data = [name for name, datum in sorted(conditions.arrays.items()) if (datum.axis, datum.side) == (axis, side)]
+        module.face(f"face_{axis}_{side}", energy, surface, half, inverse_spacing(axis).name, data)
+        faces[axis, side] = tuple(conditions.arrays[name] for name in data)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
-    faces, notes = tuple(sorted(conditions.energies)), tuple(conditions.notes)
+    notes = tuple(conditions.notes)
     least = (1 + jam[0], 1 + jam[1], vectors.lanes(real))
     moves = found.time_dependent
-    return Plan(module.text, names, scalars, conditions.data, halo, reach, faces, frozenset(widened), least, span, moves, notes)
+    widths = frozenset(widened)
+    return Plan(module.text, names, scalars, conditions.scalars, halo, reach, faces, widths, least, span, moves, notes)
 
 
 def _first(pair: tuple[str, Form]) -> str:
@@ -206,7 +210,21 @@ def _half_step(conditions: walls.Walls, axis: str, side: str, name: str) -> Node
     """g h / 2: from the outermost cell to the wall, for a field with a derivative condition."""
     if conditions.kinds[axis, side, name] != "derivative":
         return None
-    symbol = walls.data_symbol(axis, side, name)
-    if symbol.name not in conditions.data:
+    symbol = walls.Datum(axis, side, name).symbol
+    if symbol.name not in conditions.scalars and symbol.name not in conditions.arrays:
         return None
     return multiply(0.5, symbol, inverse_spacing(axis) ** -1)
+
+
+def roles(grid: Grid, fields: tuple[str, ...]) -> tuple[object, ...]:
+    """What of a grid's conditions decides on the code: their kinds, and how their data enter."""
+    found: list[object] = []
+    for axis in grid.walls:
+        for side in SIDES:
+            for name in fields:
+                condition = grid.condition(axis, side, name)
+                parts = [part for part in ("data", "coefficient") if hasattr(condition, part)]
+                found.append(
+                    (axis, side, name, condition.key, *(walls.Datum(axis, side, name, part).role(grid) for part in parts))
+                )
+    return tuple(found)

@@ -21,7 +21,8 @@ _UNIT: dict[str, Offset] = {"z": (1, 0, 0), "y": (0, 1, 0), "x": (0, 0, 1)}
 class Tap(Leaf):
     """Value of `kind`[index] in the cell at `offset`.
 
-    The kinds: "w" field, "s" source, "d" direction, and on faces "g", a source's rise over one cell towards the wall.
+    The kinds: "w" field, "s" source, "d" direction, and on faces "g", a source's rise over one cell towards the wall, and "b",
+    wall data that vary along the face.
     """
 
     __slots__ = ("index", "kind", "offset")

@@ -31,12 +31,45 @@ from sftsolve.algebra import (
     split_coefficient,
     transform,
 )
-from sftsolve.boundary import Robin
+from sftsolve.boundary import Data, Robin, role
 from sftsolve.codegen.stencils import Composite, WallSlope, inverse_spacing
 from sftsolve.codegen.terms import Names, is_derivative, monomials
 from sftsolve.errors import ActionError
 from sftsolve.expression import Derivative
 from sftsolve.grid import AXES, SIDES, Grid
+
+
+@dataclass(frozen=True)
+class Datum:
+    """Something that a wall imposes, or a derivative of it along the face.
+
+    Attributes
+    ----------
+    axis, side, field : where and on what
+    part : the condition's attribute, "data" or "coefficient"
+    along : axes by which it is differentiated
+    """
+
+    axis: str
+    side: str
+    field: str
+    part: str = "data"
+    along: tuple[str, ...] = ()
+
+    @property
+    def symbol(self) -> Symbol:
+        """Its name in trees."""
+        words = ["wall", self.axis, self.side, self.field, *([self.part] if self.part != "data" else []), *self.along]
+        return Symbol(" ".join(words))
+
+    def of(self, grid: Grid) -> Data:
+        """What the user gave, not differentiated."""
+        return getattr(grid.condition(self.axis, self.side, self.field), self.part)
+
+    def role(self, grid: Grid) -> str:
+        """How it enters: "zero", "scalar" or "face" (see `boundary.role`)."""
+        found = role(self.of(grid), self.axis)
+        return "zero" if self.along and found != "face" else found
 
 
 @dataclass
@@ -46,22 +79,18 @@ class Walls:
     Attributes
     ----------
     energies : boundary energy per unit area for each (axis, side), where there is one
-    data : value of every scalar that the energies name
+    scalars, arrays : what stands behind the names of data in the energies, by whether it is the same along the face
     kinds : the key of the condition of each (axis, side, field)
     mirrored : whether the interior kernel with filled ghosts is already the exact gradient
     notes : natural conditions that replace the ones asked for, in words
     """
 
     energies: dict[tuple[str, str], Node] = field(default_factory=dict)
-    data: dict[str, float] = field(default_factory=dict)
+    scalars: dict[str, Datum] = field(default_factory=dict)
+    arrays: dict[str, Datum] = field(default_factory=dict)
     kinds: dict[tuple[str, str, str], str] = field(default_factory=dict)
     mirrored: bool = True
     notes: list[str] = field(default_factory=list)
-
-
-def data_symbol(axis: str, side: str, name: str) -> Symbol:
-    """The scalar that holds the data of a field on a face."""
-    return Symbol(f"wall {axis} {side} {name}")
 
 
 def analyse(density: Node, names: Names, grid: Grid) -> Walls:
@@ -138,37 +167,36 @@ class _Face:
             if leaf.axes == (self.axis,) and condition.key != "value":
                 return multiply(self.outward, self._slope(leaf.field))
             if self.axis not in leaf.axes and condition.key == "value":
-                return ZERO
+                return self._datum(leaf.field, "data", leaf.axes)
             if len(set(leaf.axes)) == 2 and self.axis in leaf.axes and condition.key == "derivative":
-                return ZERO  # the data are constant along the face
+                along = tuple(axis for axis in leaf.axes if axis != self.axis)
+                return multiply(self.outward, self._datum(leaf.field, "data", along))
         elif isinstance(leaf, Derivative) and leaf.field in AXES:
             return Number(float(leaf.axes == (leaf.field,)))
         elif isinstance(leaf, Derivative):
             source = leaf.field in self.names.arrays  # a parameter does not vary
             return multiply(self.outward, WallSlope(leaf.field, self.axis)) if source else ZERO
         if self.names.is_field(leaf) and self.conditions[leaf.text].key == "value":
-            return self._data(leaf.text)
+            return self._datum(leaf.text)
         return leaf
 
     def _slope(self, name: str) -> Node:
         """dw/dn on the wall; for dw/dn + a w = b half a cell away from the value in the outermost cell."""
         condition = self.conditions[name]
         if not isinstance(condition, Robin):
-            return self._data(name)
-        coefficient = self._scalar(f"{name} coefficient", condition.coefficient)
+            return self._datum(name)
+        coefficient = self._datum(name, "coefficient")
         half = multiply(0.5, coefficient, power(inverse_spacing(self.axis), -1))
-        return multiply(add(self._data(name), multiply(-1.0, coefficient, Symbol(name))), power(add(1.0, half), -1))
+        return multiply(add(self._datum(name), multiply(-1.0, coefficient, Symbol(name))), power(add(1.0, half), -1))
 
-    def _data(self, name: str) -> Node:
-        return self._scalar(name, self.conditions[name].data)
-
-    def _scalar(self, name: str, value: float) -> Node:
-        """A number of this face as an argument of the compiled code; zero is a role of its own."""
-        if value == 0.0:
+    def _datum(self, name: str, part: str = "data", along: tuple[str, ...] = ()) -> Node:
+        """Data of this face as an argument of the compiled code; zero is a role of its own."""
+        datum = Datum(self.axis, self.side, name, part, along)
+        found = datum.role(self.grid)
+        if found == "zero":
             return ZERO
-        symbol = data_symbol(self.axis, self.side, name)
-        self.walls.data[symbol.name] = value
-        return symbol
+        (self.walls.scalars if found == "scalar" else self.walls.arrays)[datum.symbol.name] = datum
+        return datum.symbol
 
     def _unknown(self, leaf: Leaf, name: str) -> bool:
         return is_derivative(leaf) or (self.names.is_field(leaf) and leaf.text != name)
@@ -176,7 +204,7 @@ class _Face:
     def _leave(self, term: Node, name: str) -> None:
         """No energy for this part of the momentum: refuse where data would be lost, else note the natural condition."""
         condition = self.conditions[name]
-        if any(leaf.text in self.walls.data for leaf in leaves(term)):
+        if any(leaf.text in self.walls.scalars or leaf.text in self.walls.arrays for leaf in leaves(term)):
             raise ActionError(
                 f"no exact discretisation is known for {name!r} on the {self.side} {self.axis} face with this cost",
                 expected="derivative 0 there, or a stiffness that depends on sources and parameters only",
@@ -209,7 +237,7 @@ def _check_second_derivatives(density: Node, names: Names, grid: Grid, axis: str
             raise ActionError(
                 f"squares of second derivatives need homogeneous data on the {side} {axis} face",
                 expected="{\"value\": 0} (w = w'' = 0) or {\"derivative\": 0} (w' = w''' = 0)",
-                given=f"data {grid.condition(axis, side, leaf.field).data:g} for field {leaf.field!r}",
+                given=f"{grid.condition(axis, side, leaf.field).description()} for field {leaf.field!r}",
             )
 
 

@@ -114,7 +114,7 @@ class Fractional:
                 raise GridError(
                     f"Fractional has no meaning for data on the walls of axis {axis}",
                     expected="zero value or zero derivative",
-                    given=f"{{{lower.key!r}: {lower.data:g}}} and {{{upper.key!r}: {upper.data:g}}}",
+                    given=f"{lower.description()} and {upper.description()}",
                     remedy="let it act about= a field that takes these data",
                 )
         if len(kinds) > 1 or not kinds <= set(WAVES):

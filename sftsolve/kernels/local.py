@@ -11,6 +11,7 @@ from sftsolve.codegen import cache
 from sftsolve.codegen.plan import Plan
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.kernels.protocol import Estimate
+from sftsolve.kernels.wall_data import WallData
 from sftsolve.loops import boxes
 from sftsolve.parallel import slabs
 from sftsolve.sources import BoundSources
@@ -28,11 +29,19 @@ class LocalForce:
     plan : what was generated
     grid, layout : where it acts
     parameters : values by name
-    sources : on the grid, at a moment; the sweeps follow it to the time they are asked for
+    sources, walls : on the grid, at a moment; the sweeps follow them to the time they are asked for
     """
 
-    def __init__(self, plan: Plan, grid: Grid, layout: Layout, parameters: dict[str, float], sources: BoundSources):
-        self.plan, self.grid, self.layout, self.sources = plan, grid, layout, sources
+    def __init__(
+        self,
+        plan: Plan,
+        grid: Grid,
+        layout: Layout,
+        parameters: dict[str, float],
+        sources: BoundSources,
+        walls: WallData,
+    ):
+        self.plan, self.grid, self.layout, self.sources, self.walls = plan, grid, layout, sources, walls
         self.module: Any = cache.load(plan.text)
         self._scalars = self._values(parameters)
         self._arrays = layout.zeros(max(1, len(plan.names.arrays)))
@@ -55,7 +64,9 @@ class LocalForce:
         self._sum_boxes = boxes.for_sums(region)
         self._sums = np.zeros(len(self._sum_boxes))
         self._factor = self._factors()
-        self._faces = [(f"face_{axis}_{side}", self._face_box(axis, side), axis) for axis, side in plan.faces]
+        self._faces = [
+            (f"face_{axis}_{side}", walls.faces[axis, side], self._face_box(axis, side), axis) for axis, side in plan.faces
+        ]
         self._nothing = np.zeros((len(plan.names.fields), 1, 1, 1))
 
     def set_force(self, state: State, out: State, t: float) -> None:
@@ -103,9 +114,9 @@ class LocalForce:
         arguments = (state.storage, self._arrays, self._at(t))
         self._driver("cost")(*arguments, self._sum_boxes, self._sums)
         total = float(np.sum(self._sums)) * self.grid.cell_volume
-        for name, box, axis in self._faces:
+        for name, data, box, axis in self._faces:
             area = self.grid.cell_volume / self.grid.spacing[self.grid.axes.index(axis)]
-            total += area * getattr(self.module, f"{name}_energy")(*arguments, self._nothing, *box)
+            total += area * getattr(self.module, f"{name}_energy")(*arguments, data, self._nothing, *box)
         return total
 
     def symbol(self) -> None:
@@ -130,8 +141,8 @@ class LocalForce:
             fold: Callable[..., None] = getattr(self.module, f"fold_{name}_box")
             for box in self._shell:
                 fold(*arguments, out, self._domain, self._reach, self._factor, *box)
-            for face, box, _ in self._faces:
-                getattr(self.module, f"{face}_{name}")(*arguments, out, *box)
+            for face, data, box, _ in self._faces:
+                getattr(self.module, f"{face}_{name}")(*arguments, data, out, *box)
 
     def _driver(self, name: str) -> Callable[..., None]:
         return getattr(self.module, name if self._parts == 1 else f"{name}_threads")
@@ -164,6 +175,9 @@ class LocalForce:
 
     def _at(self, t: float) -> np.ndarray:
         self._scalars[self._time] = t
+        self.walls.at(t)
+        for number, name in self._imposed:
+            self._scalars[number] = self.walls.scalars[name]
         if self.sources.time_dependent:
             self.load(self.sources.follow(t))
             self._scalars[self._hidden] = self.sources.scalars(t)
@@ -171,8 +185,9 @@ class LocalForce:
 
     def _values(self, parameters: dict[str, float]) -> np.ndarray:
         values = {f"1/h{axis}": 1.0 / h for axis, h in zip(self.grid.axes, self.grid.spacing, strict=True)}
-        values |= {"t": 0.0, **parameters, **self.plan.data, **dict.fromkeys(self.sources.scalar_names, 0.0)}
+        values |= {"t": 0.0, **parameters, **self.walls.scalars, **dict.fromkeys(self.sources.scalar_names, 0.0)}
         self._time = self.plan.scalars.index("t")
+        self._imposed = [(self.plan.scalars.index(name), name) for name in self.plan.data]
         self._hidden = np.array([self.plan.scalars.index(name) for name in self.sources.scalar_names], np.int64)
         return np.array([values[name] for name in self.plan.scalars])
 

@@ -163,7 +163,6 @@ class Split:
             return {}
         values: dict[str, float] = dict(self.action.parameters)
         values |= {inverse_spacing(axis).name: 1.0 / h for axis, h in zip(self.grid.axes, self.grid.spacing, strict=True)}
-        values |= discrete.conditions.data
         return {key: float(evaluate(node, values)) for key, node in stencil(discrete.variation.force()).items()}
 
     def _wall(self, form: Form, values: Mapping[str, Any]) -> float:

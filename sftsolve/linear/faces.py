@@ -83,5 +83,5 @@ def _wall(
     for name, value in values.items():
         cells = np.broadcast_to(value, grid.shape)
         at_wall[name] = 1.5 * cells[_at(axis, side)] - 0.5 * cells[_at(axis, side, depth)] if np.ndim(value) else value
-    a = condition.coefficient
+    a = condition.coefficient if isinstance(condition.coefficient, float) else 0.0  # none that varies is in L
     return np.maximum(np.asarray(evaluate(term.tree, at_wall)), 0.0) * a / (h * (1.0 + 0.5 * a * h))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from sftsolve.action import Action
 from sftsolve.algebra import Node
+from sftsolve.boundary import Robin
 from sftsolve.codegen.plan import plan
-from sftsolve.grid import AXES, SIDES, Grid
+from sftsolve.grid import SIDES, Grid
 from sftsolve.kernels.local import LocalForce
 from sftsolve.kernels.pointwise import PointwiseMatrix
-from sftsolve.loops import ghosts
-from sftsolve.parallel import slabs
+from sftsolve.kernels.wall_data import WallData
 from sftsolve.state import Layout, State
 
 
 def still(grid: Grid, fields: Sequence[str]) -> Grid:
-    """The same grid with walls that hold no data; a mixed condition that feeds growth becomes one without flux."""
+    """The same grid with walls that hold no data; a mixed condition that may feed growth becomes one without flux.
+
+    That is one whose coefficient is negative, or varies.
+    """
     boundary: dict[str, object] = dict.fromkeys(grid.axes, "periodic")
     for axis in grid.walls:
         boundary[axis] = {side: {name: _still(grid, axis, side, name) for name in fields} for side in SIDES}
@@ -28,7 +31,7 @@ def still(grid: Grid, fields: Sequence[str]) -> Grid:
 
 def _still(grid: Grid, axis: str, side: str, name: str) -> object:
     condition = grid.condition(axis, side, name)
-    if condition.key == "mixed" and condition.coefficient < 0.0:  # type: ignore[attr-defined]
+    if isinstance(condition, Robin) and not (isinstance(condition.coefficient, float) and condition.coefficient >= 0.0):
         return {"derivative": 0.0}
     return replace(condition, data=0.0)  # type: ignore[type-var]
 
@@ -50,27 +53,15 @@ class Generated:
     def __init__(self, density: Node, action: Action, grid: Grid, order: int, layout: Layout):
         found = plan(action, grid, order, layout.dtype, density)
         assert found is not None and found.halo <= max(layout.halo)  # the caller asked: it is a part of the whole
-        self._force = LocalForce(found, grid, layout, action.parameters, action.bound_sources(grid))
+        self._walls = WallData(grid, layout, action.fields, action.parameters, found.data, found.faces)
+        self._force = LocalForce(found, grid, layout, action.parameters, action.bound_sources(grid), self._walls)
         self._layout = layout
-        self._walls = _wall_table(grid, action.fields, max(layout.halo))
-        self._geometry = tuple(np.array(part, np.int64) for part in (layout.offset, layout.shape, layout.halo))
-        self._fill: Callable[..., None] = ghosts.fill if slabs(grid.size) == 1 else ghosts.fill_threads
 
     def apply(self, w: np.ndarray, out: np.ndarray) -> None:
         """out = L w; the ghosts of w are filled."""
-        self._fill(w, *self._geometry, self._walls)
         state = State(self._layout, w, None)
+        self._walls.fill_still(state)
         self._force.set_jvp(state, state, State(self._layout, out, None), 0.0)
-
-
-def _wall_table(grid: Grid, fields: Sequence[str], halo: int) -> np.ndarray:
-    """(field, axis, side, 2 + halo) as `loops.ghosts` reads it, without data."""
-    table = np.zeros((len(fields), 3, 2, 2 + max(halo, 1)))
-    for axis in grid.walls:
-        for number, side in enumerate(SIDES):
-            for field, name in enumerate(fields):
-                table[field, AXES.index(axis), number, :2] = [1.0, grid.condition(axis, side, name).factor]
-    return table
 
 
 class Cells:

@@ -45,7 +45,8 @@ def _parity(grid: Grid, axis: str, side: str, field: str) -> float:
     """Sign of a field's image in a wall; a mixed condition dw/dn + a w = 0 counts as what it is nearer to."""
     condition = grid.condition(axis, side, field)
     if isinstance(condition, Robin):
-        return -1.0 if 0.5 * condition.coefficient * grid.spacing[grid.axes.index(axis)] > 1.0 else 1.0
+        coefficient = condition.coefficient if isinstance(condition.coefficient, float) else 0.0
+        return -1.0 if 0.5 * coefficient * grid.spacing[grid.axes.index(axis)] > 1.0 else 1.0
     return condition.factor
 
 

@@ -7,7 +7,7 @@ of frames and mini-batches. `make_source` tells them apart by what was given.
 from sftsolve.sources.arrays import as_array, on_grid, open_dataset, read_dataset
 from sftsolve.sources.batches import BatchSchedule, MiniBatches
 from sftsolve.sources.bound import BoundSources, forms, moving
-from sftsolve.sources.expressions import ExpressionSource
+from sftsolve.sources.expressions import ExpressionSource, function_of_time
 from sftsolve.sources.make import make_source
 from sftsolve.sources.moving import Form, Moving, TimeSource
 from sftsolve.sources.redshift import REDSHIFT, Redshift, redshifted
@@ -33,6 +33,7 @@ __all__ = [
     "as_array",
     "evaluate_on",
     "forms",
+    "function_of_time",
     "make_source",
     "moving",
     "on_grid",
