@@ -1,8 +1,9 @@
 """Additive Runge-Kutta steps: the linear part and friction implicitly, the rest explicitly, at any friction.
 
-The pairs of C. A. Kennedy and M. H. Carpenter (Appl. Numer. Math. 44 (2003) 139-181) on (w, q), see `stepping.implicit`. Their last
-stage is only of second order in N; where friction slaves w to q a step would end there. A closing move restores the order: with
-dq = h sum (b - aE_s)_j N_j, theta = kappa a/(eps + kappa a), chi = [1 - (1 - theta)^3]^24 and dn = N(W_s + theta^2 dq/kappa) - sum n_j N_j
+The pairs of C. A. Kennedy and M. H. Carpenter (Appl. Numer. Math. 44 (2003) 139-181) on (w, q), see `stepping.implicit`. Their
+last stage is only of second order in N; where friction slaves w to q a step would end there. A closing move restores the order:
+with dq = h sum (b - aE_s)_j N_j, theta = kappa a/(eps + kappa a), chi = [1 - (1 - theta)^3]^24 and
+dn = N(W_s + theta^2 dq/kappa) - sum n_j N_j
 
     w_1 = W_s + chi (dq - eps dn)/kappa,     u_1 = U_s + ((1 - chi) dq + chi eps dn)/eps;
 
@@ -108,8 +109,8 @@ class AdditiveRungeKutta(Implicit):
     def interpolate(self, state: State, c: float, out: State) -> None:
         """The fields at the fraction c of the last accepted step into `out`, order 3: the cubic of both ends.
 
-        The velocity at the start of a run need not be the slaved one, which it takes after a layer that no step resolves: there the
-        slope is that of an implicit step, (eps u + h F)/(eps + kappa h).
+        The velocity at the start of a run need not be the slaved one, which it takes after a layer that no step resolves: there
+        the slope is that of an implicit step, (eps u + h F)/(eps + kappa h).
         """
         span = self._span
         assert span is not None, "a step comes first"

@@ -7,8 +7,8 @@ summed up in increments (q itself cancels where eps is near rounding), needs one
     (I - sigma L) W = R,    R = W* + a/d M,    d = eps + kappa a,    sigma = a^2/d,
     G = (W - R)/sigma = L W,    U = (M + a G)/d,
 
-well conditioned at any friction: sigma is a^2 for small and a/kappa for large. Taking G from the solve makes even an inexact solve
-consistent with its own stage. Gradient flow, eps = 0: R holds all explicit terms and sigma = a.
+well conditioned at any friction: sigma is a^2 for small and a/kappa for large. Taking G from the solve makes even an inexact
+solve consistent with its own stage. Gradient flow, eps = 0: R holds all explicit terms and sigma = a.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     sum_j alpha_j w_j = a^-1 (W - W*) ,   W* = -a sum_j alpha_j w_j,   a = 1/alpha_new        (and so for q = kappa w + eps u)
 
-with N extrapolated, sum_j beta_j N_j; alpha are the weights of the derivative at the new time of the Lagrange interpolant through it
-and the k times before, beta those of extrapolation (U. Ascher, S. Ruuth, B. Wetton, SIAM J. Numer. Anal. 32 (1995) 797-823; variable
-steps: D. Wang, S. Ruuth, J. Comput. Math. 26 (2008) 838-855). Multistep methods have no stages whose order friction could lower.
+with N extrapolated, sum_j beta_j N_j; alpha are the weights of the derivative at the new time of the Lagrange interpolant through
+it and the k times before, beta those of extrapolation (U. Ascher, S. Ruuth, B. Wetton, SIAM J. Numer. Anal. 32 (1995) 797-823;
+variable steps: D. Wang, S. Ruuth, J. Comput. Math. 26 (2008) 838-855). Multistep methods have no stages whose order friction could
+lower.
 
 Underdamped modes are damped unconditionally by orders 1 and 2 only: the order is capped by eps lambda_max. The first steps, after
 every switch too, are taken by the additive Runge-Kutta method of order 4.
@@ -138,7 +139,7 @@ class Multistep(Implicit):
         self._history.insert(0, level)
 
     def interpolate(self, state: State, c: float, out: State) -> None:
-        """The fields at the fraction c of the last accepted step into `out`: the Lagrange interpolant of the last k + 1 states."""
+        """The fields at the fraction c of the last accepted step into `out`: the interpolant of the last k + 1 states."""
         if self._by_starter:
             self._starter.interpolate(state, c, out)
             return

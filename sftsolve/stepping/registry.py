@@ -116,10 +116,15 @@ def _of(kind: Any) -> Method:
 
 STEPPERS: dict[str, Method] = {method: _explicit(method) for method in explicit_methods()}
 
+
+def _multistep(order: int, system: Any) -> Stepper:
+    return Multistep(system, order)
+
+
 _EVERY = (0.0, 1.0, 10.0, 1e4, 1e8, math.inf)
 STEPPERS["ark436"] = Method(AdditiveRungeKutta, 4, _EVERY, AdditiveRungeKutta.registers)
 for _order in (2, 3, 4):
-    STEPPERS[f"sbdf{_order}"] = Method(partial(Multistep, order=_order), _order, _EVERY, partial(Multistep.registers, _order))
+    STEPPERS[f"sbdf{_order}"] = Method(partial(_multistep, _order), _order, _EVERY, partial(Multistep.registers, _order))
 STEPPERS["etdrk4"] = Method(exponential, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), ModeExact.registers)
 STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (0.0, 1.0, 10.0, 1e4, 1e8, math.inf), FrictionExact.registers)
 
