@@ -531,7 +531,6 @@ ACTION = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=1.0
         ({"atol": {"v": 1.0}}, "atol"),
         ({"clock": "theta"}, "clock"),
         ({"method": "rk4"}, "method"),
-        ({"method": "sbdf2"}, "not there yet"),
         ({"save_every": 0.0}, "save_every"),
         ({"save_at": [2.0]}, "save_at"),
         ({"scalars_every": -1}, "scalars_every"),

@@ -4,8 +4,8 @@
 
 with N extrapolated, sum_j beta_j N_j; alpha are the weights of the derivative at the new time of the Lagrange interpolant through
 it and the k times before, beta those of extrapolation (U. Ascher, S. Ruuth, B. Wetton, SIAM J. Numer. Anal. 32 (1995) 797-823;
-variable steps: D. Wang, S. Ruuth, J. Comput. Math. 26 (2008) 838-855). Multistep methods have no stages whose order friction could
-lower.
+variable steps: D. Wang, S. Ruuth, J. Comput. Math. 26 (2008) 838-855). Multistep methods have no stages whose order friction
+could lower.
 
 Underdamped modes are damped unconditionally by orders 1 and 2 only: the order is capped by eps lambda_max. The first steps, after
 every switch too, are taken by the additive Runge-Kutta method of order 4.
