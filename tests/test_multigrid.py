@@ -66,15 +66,20 @@ def test_equals_a_sparse_solve(shape, walls, kind):
 
 @pytest.mark.parametrize("walls", BOUNDARIES)
 def test_reduction_per_cycle(walls):
-    """At most 0.12 at every stiffness; 0.09 but for walls with a value on three axes."""
-    shape = (64, 64, 64) if len(walls) == 3 else (128, 256)
+    """On the average below 0.07 from a rough right side and 0.09 from a smooth one, whose errors are the slowest ones alone."""
+    shape = (128, 128) if len(walls) == 2 else (64, 64, 64) if walls == "ppp" else (32, 32, 32)
     operator = FaceOperator(shape, walls)
     solver = multigrid(operator)
-    for stiffness in (1e-2, 1.0, 1e2, 1e4, 1e6, 1e8):
-        _, cycles, residual = solve(operator, solver, stiffness / operator.largest)
-        assert residual <= 1e-8
-        assert cycles == len(solver.reductions) <= 8
-        assert np.prod(solver.reductions) ** (1 / cycles) < 0.1
+    axes = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
+    smooth = operator.layout.pad(3.0 + np.prod([np.cos(2 * np.pi * x) for x in axes], axis=0)[None])[0]
+    for stiffness in (1e-2, 1.0, 30.0, 1e2, 1e4, 1e6, 1e8):
+        for right, most, bound in ((operator.random(), 7, 0.07), (smooth, 8, 0.09)):
+            _, cycles, residual = solve(operator, solver, stiffness / operator.largest, right=right)
+            assert residual <= (1e-8 if stiffness < 1e8 else 2e-8)
+            assert cycles <= most
+            assert np.prod(solver.reductions) ** (1 / cycles) < bound
+            if stiffness < 1e8:  # beyond, the last cycle meets rounding
+                assert max(solver.reductions[1:], default=0.0) < 0.09
 
 
 @pytest.mark.parametrize("walls", ["pp", "dn", "pdn"])
@@ -88,7 +93,7 @@ def test_ten_decades_of_stiffness(walls):
 
 
 def test_without_shift_to_speak_of():
-    """sigma k = 1e12: rounding limits the residual, and the solver says so by ending."""
+    """sigma k = 1e12: rounding limits the residual, and the solver ends there."""
     operator = FaceOperator((32, 32), "pp")
     _, cycles, residual = solve(operator, multigrid(operator), 1e12 / operator.largest)
     assert residual < 1e-4

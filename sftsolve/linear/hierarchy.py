@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -83,6 +84,50 @@ def store_of(table: np.ndarray) -> np.ndarray:
     raw = np.zeros(6 * lines * _LINE + _LINE, np.float32)
     skip = (-raw.ctypes.data % 64) // 4
     return raw[skip : skip + 6 * lines * _LINE].reshape(6, lines * _LINE)
+
+
+def program(levels: int, sweeps: tuple[int, int], shared: int) -> list[tuple[np.ndarray | None, int, int]]:
+    """What a cycle does, in order: a sweep of a level that threads share as (None, level, mode), or serial ones as (rows, 0, 0).
+
+    The first coarse level gets two V-cycles. For a tenth (in three dimensions) to a fifth more work, a cycle reduces the slowest
+    errors to 0.04 ... 0.08 instead of 0.1 ... 0.18.
+    """
+    pre, post = sweeps
+    steps: list[tuple[int, int]] = []
+
+    def down(number: int, again: bool) -> None:
+        if pre == 1 and not again:
+            steps.append((number, loops.DESCEND))
+            return
+        steps.extend((number, loops.SMOOTH if step or again else loops.START) for step in range(pre - 1))
+        steps.append((number, loops.AGAIN))
+
+    def up(number: int) -> None:
+        steps.extend((number, loops.SMOOTH if step else loops.ASCEND) for step in range(post))
+
+    last = levels - 1
+    if last > 0:
+        down(0, False)
+    for visit in range(2 if last > 1 else 1):
+        for number in range(1, last):
+            down(number, visit > 0 and number == 1)
+        steps.append((last, loops.SOLVE))
+        for number in range(last - 1, 0, -1):
+            up(number)
+    if last > 0:
+        up(0)
+    return _grouped(steps, shared)
+
+
+def _grouped(steps: list[tuple[int, int]], shared: int) -> list[tuple[np.ndarray | None, int, int]]:
+    """Serial steps that follow each other, in one array."""
+    parts: list[tuple[np.ndarray | None, int, int]] = []
+    for serial, group in groupby(steps, lambda step: step[0] >= shared):
+        if serial:
+            parts.append((np.array(list(group), np.int64), 0, 0))
+        else:
+            parts.extend((None, number, mode) for number, mode in group)
+    return parts
 
 
 class Stencil:

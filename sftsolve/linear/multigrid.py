@@ -26,6 +26,8 @@ from sftsolve.state import Layout
 _CYCLES = 60
 # Reduction per cycle above which conjugate gradients take over, and above which rounding may be what stops it.
 _SLOW, _STALLED = 0.3, 0.7
+# Over-relaxation: best for the cycle with two coarse corrections, in two and in three dimensions.
+_OMEGA = np.float32(1.15)
 # sigma k below which L changes nothing; single precision would overflow.
 _NOTHING = 1e-30
 
@@ -85,6 +87,7 @@ class Multigrid:
         self._parallel = self._threads > 1
         k = _faces(faces, shape, extents, closed)
         r = _checked(np.broadcast_to(np.asarray(reaction, float), shape), shape, "reaction").reshape(extents)
+        self._conserves = not r.any()  # L of a constant is zero
         self._place = _place(layout, extents, bool((r != r[0, 0]).any()))
         self._k = (*(face.reshape(-1) for face in k[::-1]), r.reshape(-1))
         self.radius = float(r.max()) + 4 * sum(float(face.max()) for face in k)
@@ -121,8 +124,8 @@ class Multigrid:
         self._scratch = np.zeros((self._threads, 4, 2 * row + 16), np.float32)
         sizes = table[:-1, loops.NZ] * table[:-1, loops.NY] * table[:-1, loops.NX]
         # How many levels are shared out to threads: a launch costs more than a small level.
-        self._shared = int(np.sum(sizes >= SMALL)) if self._parallel else 0
-        self._omega = np.float32(1.15 if table[0, loops.NY] > 1 else 1.1)
+        shared = int(np.sum(sizes >= SMALL)) if self._parallel else 0
+        self._program = hierarchy.program(len(table), self.sweeps, shared)
 
     def apply(self, w: np.ndarray, out: np.ndarray, alpha: float = 0.0, beta: float = 1.0) -> None:
         """out = alpha w + beta L w; `out` is another array than w."""
@@ -131,14 +134,15 @@ class Multigrid:
 
     def precondition(self, right: np.ndarray, sigma: float, out: np.ndarray) -> None:
         """out = nearly (1 - sigma L)^-1 right, by one cycle from zero."""
-        size = math.sqrt(self._iterate.dot(right, right) / self._cells)
+        right, out = right.reshape(-1), out.reshape(-1)
+        size, mean = self._measure(right)
         if size == 0.0 or sigma * self._unit < _NOTHING:
             np.copyto(out, right)
             return
-        self._load(right.reshape(-1), 1.0 / size)
+        self._load(right, out, mean, 1.0 / size)
         self._cycle(sigma)
         run = outer.unload_threads if self._parallel else outer.unload
-        run(out.reshape(-1), self._place, self._store, self._table[0], size / (sigma * self._unit), self._threads)
+        run(out, mean, self._place, self._store, self._table[0], size / (sigma * self._unit), self._threads)
 
     def solve(self, right: np.ndarray, sigma: float, out: np.ndarray, guess: bool = False, rtol: float = 1e-8) -> int:
         """Solve (1 - sigma L) out = right; returns the number of cycles.
@@ -156,7 +160,7 @@ class Multigrid:
         """
         self.reductions.clear()
         right, out = right.reshape(-1), out.reshape(-1)
-        size = math.sqrt(self._iterate.dot(right, right) / self._cells)
+        size, mean = self._measure(right)
         if size == 0.0 or sigma * self._unit < _NOTHING:
             np.copyto(out, right)
             return 0
@@ -164,8 +168,7 @@ class Multigrid:
         if guess:
             residual = self._correct(right, sigma, out, 0.0, scale)
         else:
-            out.fill(0.0)
-            self._load(right, scale)
+            self._load(right, out, mean, scale)
         for number in range(_CYCLES):
             if residual <= rtol * size:
                 return number
@@ -176,7 +179,8 @@ class Multigrid:
             self.reductions.append(residual / before)
             if self.reductions[-1] > _STALLED and residual <= self._rounding(sigma):
                 return number + 1
-            if self.reductions[-1] > _SLOW and residual > rtol * size:
+            # The first cycle may leave noise of single precision behind, which the second one removes.
+            if number and self.reductions[-1] > _SLOW and residual > rtol * size:
                 return number + 1 + self._conjugate(right, sigma, out, rtol)
         raise StepError(
             "a multigrid solve does not converge",
@@ -201,27 +205,29 @@ class Multigrid:
         run(out, right, self._k, self._place, sigma, self._store, level, factor, scale, self._rows, self._sums)
         return math.sqrt(self._sums[0].sum() / self._cells)
 
-    def _load(self, right: np.ndarray, scale: float) -> None:
+    def _measure(self, right: np.ndarray) -> tuple[float, float]:
+        """Root mean square, and the mean where constants are solutions: single precision would leave noise of its size."""
+        (outer.measure_threads if self._parallel else outer.measure)(right, self._place, self._sums, self._threads)
+        size = math.sqrt(self._sums[0].sum() / self._cells)
+        return size, float(self._sums[1].sum()) / self._cells if self._conserves else 0.0
+
+    def _load(self, right: np.ndarray, out: np.ndarray, mean: float, scale: float) -> None:
         run = outer.load_threads if self._parallel else outer.load
-        run(right, self._place, self._store, self._table[0], scale, self._rows)
+        run(right, out, mean, self._place, self._store, self._table[0], scale, self._rows)
 
     def _rounding(self, sigma: float) -> float:
         """Root mean square of the residual that rounding of the solution alone may leave."""
         return 2 * self._eps * (1.0 + sigma * self.radius) * math.sqrt(self._sums[1].sum() / self._cells)
 
     def _cycle(self, sigma: float) -> None:
-        """One V-cycle from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
-        shift, omega, (pre, post) = np.float32(1.0 / (sigma * self._unit)), self._omega, self.sweeps
+        """One cycle from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
+        shift, omega = np.float32(1.0 / (sigma * self._unit)), _OMEGA
         store, table, mirrors, scratch = self._store, self._table, self._mirrors, self._scratch
-        down = (loops.DESCEND,) if pre == 1 else (loops.START, *(loops.SMOOTH,) * (pre - 1), loops.RESIDUAL)
-        for number in range(self._shared):
-            for mode in down:
+        for part, number, mode in self._program:
+            if part is None:
                 loops.sweep_threads(store, table[number], table[number + 1], mirrors[number], mode, shift, omega, scratch)
-        exact = (self._vectors, self._values, self._work)
-        loops.cycle(store, table, mirrors, self._shared, pre, post, shift, omega, scratch, *exact)
-        for number in range(self._shared - 1, -1, -1):
-            for mode in (loops.ASCEND, *(loops.SMOOTH,) * (post - 1)):
-                loops.sweep_threads(store, table[number], table[number + 1], mirrors[number], mode, shift, omega, scratch)
+            else:
+                loops.run(part, store, table, mirrors, shift, omega, scratch, self._vectors, self._values, self._work)
 
 
 def _on_three_axes(shape: Sequence[int], periodic: Sequence[bool]) -> tuple[hierarchy.Shape, tuple[bool, ...]]:

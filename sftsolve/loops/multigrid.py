@@ -8,8 +8,8 @@ with k on the face towards the next cell of each axis (periodic wrap included, z
 colours of a checkerboard. A row holds its even cells first and its odd cells after them, so that the cells of one colour are
 contiguous, as are their neighbours: nothing is computed in vain and every access has unit stride.
 
-Planes go through the stages of a sweep one behind the other, so that a level is read once a sweep: stage A on plane z, B on
-z - 1, C on z - 2. Threads own slabs of planes; what depends on a neighbour's planes waits for its phase. The result is that of
+Planes go through the stages of a sweep one behind the other, so that a level is read once a sweep: stage 0 on plane z, 1 on
+z - 1, 2 on z - 2. Threads own slabs of planes; what depends on a neighbour's planes waits for its phase. The result is that of
 whole sweeps one after the other, whatever the number of threads.
 
 A level is one row of an integer table, see `OFFSET` and the rest; its arrays are pieces of the rows of one store.
@@ -18,18 +18,31 @@ A level is one row of an integer table, see `OFFSET` and the rest; its arrays ar
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
 
 # Columns of the table of levels.
 OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES = range(14)
 # Rows of the store.
 U, F, KX, KY, KZ, R = range(6)
-# What a sweep does: zero guess, one red-black step, restricted residual; prolongation and one step; one step; zero guess and one
-# step; restricted residual.
-DESCEND, ASCEND, SMOOTH, START, RESIDUAL = range(5)
+# What a sweep does: zero guess, one red-black step, restricted residual; the same from the guess that is there; prolongation and
+# one step; one step; zero guess and one step. SOLVE is for the coarsest level.
+DESCEND, AGAIN, ASCEND, SMOOTH, START, SOLVE = range(6)
 RED, BLACK = 0, 1
 
 _FAST = {"contract", "arcp", "nsz"}
+
+
+@intrinsic
+def _on_its_own(typingctx):  # type: ignore[no-untyped-def]
+    """Keeps the function that calls this from being inlined in those that call it, which multiplies the time to compile."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return signature(types.none), generate
 
 
 @njit(cache=True, nogil=True)
@@ -60,16 +73,18 @@ def _around(level, z, y, colour):  # type: ignore[no-untyped-def]
     a = parity * odd
     own, below = (z * ny + y) * row + a, (z * ny + ym) * row + a
     left = own + odd - 1 if parity == 0 else own - odd
+    # Planes of one row have no faces along y. Their "neighbours" are any cells that are not being written.
+    flat = ny == 1
     return (
         np.uint64(own),
         np.uint64(left),
-        np.uint64(below),
-        np.uint64((z * ny + yp) * row + a),
+        np.uint64(left if flat else below),
+        np.uint64(left if flat else (z * ny + yp) * row + a),
         np.uint64((zm * ny + y) * row + a),
         np.uint64((zp * ny + y) * row + a),
         np.uint64(own if level[VARIES] else a),
-        np.uint64(own if ny > 1 else a),
-        np.uint64(below if ny > 1 else a),
+        np.uint64(a if flat else own),
+        np.uint64(a if flat else below),
     )
 
 
@@ -78,7 +93,7 @@ def _diagonal(kx, ky, kz, i, left, back, y_here, y_below):  # type: ignore[no-un
     return (kx[left] + kx[i]) + (ky[y_below] + ky[y_here]) + (kz[back] + kz[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _start_row(u, f, kx, ky, kz, r, n, at, shift, omega):  # type: ignore[no-untyped-def]
     """u = omega f / diagonal on the cells of one colour in a row: a step from zero."""
     own, left, _, _, back, _, r_here, y_here, y_below = at
@@ -87,7 +102,7 @@ def _start_row(u, f, kx, ky, kz, r, n, at, shift, omega):  # type: ignore[no-unt
         u[own + i] = omega * f[own + i] / (shift + r[r_here + i] + total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _relax_row(u, f, kx, ky, kz, r, n, at, shift, omega, residual):  # type: ignore[no-untyped-def]
     """u += omega residual / diagonal on the cells of one colour in a row; keeps the residual."""
     own, left, below, above, back, front, r_here, y_here, y_below = at
@@ -105,7 +120,7 @@ def _relax_row(u, f, kx, ky, kz, r, n, at, shift, omega, residual):  # type: ign
         u[own + i] = w + omega * t / (c + ((k0 + k1) + (k2 + k3) + (k4 + k5)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _residual_row(u, f, kx, ky, kz, r, n, at, shift, residual):  # type: ignore[no-untyped-def]
     own, left, below, above, back, front, r_here, y_here, y_below = at
     right = left + np.uint64(1)
@@ -117,9 +132,10 @@ def _residual_row(u, f, kx, ky, kz, r, n, at, shift, residual):  # type: ignore[
         residual[i] = f[own + i] - (shift + r[r_here + i]) * w + flux
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def _start_plane(store, level, z, shift, omega):  # type: ignore[no-untyped-def]
     """One step on the red cells of a plane from zero; its black cells are zero."""
+    _on_its_own()
     u, f, r = _flat(store, U, level), _flat(store, F, level), _flat(store, R, level)
     kx, ky, kz = _flat(store, KX, level), _flat(store, KY, level), _flat(store, KZ, level)
     for y in range(level[NY]):
@@ -129,18 +145,19 @@ def _start_plane(store, level, z, shift, omega):  # type: ignore[no-untyped-def]
         u[other : other + level[HALF]] = np.float32(0.0)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _add(to, values, factor):  # type: ignore[no-untyped-def]
     for i in range(to.size):
         to[i] += factor * values[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def _colour_plane(store, level, coarse, z, colour, step, restrict, shift, omega, scratch):  # type: ignore[no-untyped-def]
     """The cells of one colour in a plane: a step if `step`, and their residual added to the coarse right side if `restrict`.
 
     After a step the residual of a cell is 1 - omega times that before, since its neighbours are of the other colour.
     """
+    _on_its_own()
     u, f, r = _flat(store, U, level), _flat(store, F, level), _flat(store, R, level)
     kx, ky, kz = _flat(store, KX, level), _flat(store, KY, level), _flat(store, KZ, level)
     to = _array(store, F, coarse)
@@ -181,13 +198,13 @@ def _far(i, factor, n, periodic, mirrors):  # type: ignore[no-untyped-def]
     return near, np.float32(0.25) * mirrors[i & 1]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _blend(to, one, two, three, four, w):  # type: ignore[no-untyped-def]
     for i in range(to.size):
         to[i] = (w[0] * one[i] + w[1] * two[i]) + (w[2] * three[i] + w[3] * four[i])
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _spread(even, odd, values):  # type: ignore[no-untyped-def]
     """u += 3/4 of the coarse cell that holds it + 1/4 of the next one; `values` begins with the coarse cell -1."""
     near, far = np.float32(0.75), np.float32(0.25)
@@ -198,16 +215,17 @@ def _spread(even, odd, values):  # type: ignore[no-untyped-def]
         odd[i] += near * here[i] + far * after[i]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, inline="always")
 def _interleave(to, even, odd):  # type: ignore[no-untyped-def]
     for i in range(even.size):
         to[2 * i] = even[i]
         to[2 * i + 1] = odd[i]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def _prolong_plane(store, level, coarse, mirrors, z, scratch):  # type: ignore[no-untyped-def]
     """u += the interpolated correction of the coarse level: weights (3/4, 1/4) on every axis that was coarsened."""
+    _on_its_own()
     u, c = _array(store, U, level), _array(store, U, coarse)
     n, m, nx = level[HALF], coarse[HALF], coarse[NX]
     near = np.float32(0.75)
@@ -238,6 +256,7 @@ def _prolong_plane(store, level, coarse, mirrors, z, scratch):  # type: ignore[n
 @njit(cache=True, nogil=True)
 def _pack(row, nx, odd, scratch):  # type: ignore[no-untyped-def]
     """A row in natural order becomes even cells first."""
+    _on_its_own()
     values = scratch[3]
     for i in range(nx):
         values[i] = row[i]
@@ -250,96 +269,81 @@ def _pack(row, nx, odd, scratch):  # type: ignore[no-untyped-def]
         row[odd + i] = values[2 * i + 1]
 
 
-@njit(cache=True, nogil=True)
-def _stage_a(store, level, coarse, mirrors, z, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    if mode == DESCEND or mode == START:
-        _start_plane(store, level, z, shift, omega)
-    elif mode == ASCEND:
-        _prolong_plane(store, level, coarse, mirrors, z, scratch)
-    if (mode == DESCEND or mode == RESIDUAL) and z % level[FZ] == 0:
-        _array(store, F, coarse)[z // level[FZ]] = np.float32(0.0)
+@njit(cache=True, nogil=True, inline="always")
+def _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """One stage of a sweep in one plane: what comes first; a step on one colour; a step on the other colour, or its residual."""
+    restricts = mode == DESCEND or mode == AGAIN
+    begins = mode == DESCEND or mode == START
+    if stage == 0:
+        if restricts and z % level[FZ] == 0:
+            _array(store, F, coarse)[z // level[FZ]] = np.float32(0.0)
+        if begins:
+            _start_plane(store, level, z, shift, omega)
+        elif mode == ASCEND:
+            _prolong_plane(store, level, coarse, mirrors, z, scratch)
+        if mode != AGAIN:
+            return
+    colour = RED
+    if stage == 1 and (begins or restricts):
+        colour = BLACK
+    elif stage == 2:
+        if mode == START:
+            return
+        colour = RED if restricts else BLACK
+    step = stage < 2 or not restricts
+    _colour_plane(store, level, coarse, z, colour, step, restricts and stage > 0, shift, omega, scratch)
 
 
 @njit(cache=True, nogil=True)
-def _stage_b(store, level, coarse, mirrors, z, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    colour = RED if mode == ASCEND or mode == SMOOTH else BLACK
-    restrict = mode == DESCEND or mode == RESIDUAL
-    _colour_plane(store, level, coarse, z, colour, mode != RESIDUAL, restrict, shift, omega, scratch)
+def _slab(store, level, coarse, mirrors, mode, first, last, z0, z1, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """Phases first ... last - 1 of a sweep over the planes z0 ... z1 of a thread.
 
-
-@njit(cache=True, nogil=True)
-def _stage_c(store, level, coarse, mirrors, z, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    if mode == ASCEND or mode == SMOOTH:
-        _colour_plane(store, level, coarse, z, BLACK, True, False, shift, omega, scratch)
-    elif mode != START:
-        _colour_plane(store, level, coarse, z, RED, False, True, shift, omega, scratch)
-
-
-@njit(cache=True, nogil=True)
-def _slab(store, level, coarse, mirrors, mode, phase, z0, z1, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """One phase of a sweep over the planes z0 ... z1 of a thread.
-
-    In phase 0 every stage stays within reach of this thread's planes; phases 1 and 2 do what is left of stages B and C. The
+    In phase 0 every stage stays within reach of this thread's planes; phases 1 and 2 do what is left of stages 1 and 2. The
     planes that one coarse plane is summed from stay together, so that the order of its sums does not depend on slabs.
     """
-    restricts = mode == DESCEND or mode == RESIDUAL
+    _on_its_own()
+    restricts = mode == DESCEND or mode == AGAIN
     margin = level[FZ] if restricts else 1
-    b0, b1, c0, c1 = z0 + margin, z1 - margin, z0 + 2 * margin, z1 - 2 * margin
-    if phase == 0:
-        for z in range(z0, z1 + 2):
-            if z < z1:
-                _stage_a(store, level, coarse, mirrors, z, mode, shift, omega, scratch)
-            if b0 <= z - 1 < b1:
-                _stage_b(store, level, coarse, mirrors, z - 1, mode, shift, omega, scratch)
-            if c0 <= z - 2 < c1:
-                _stage_c(store, level, coarse, mirrors, z - 2, mode, shift, omega, scratch)
-    elif phase == 1:
-        for z in range(z0, z1):
-            if not b0 <= z < b1:
-                _stage_b(store, level, coarse, mirrors, z, mode, shift, omega, scratch)
-    else:
-        for z in range(z0, z1):
-            if not c0 <= z < c1:
-                _stage_c(store, level, coarse, mirrors, z, mode, shift, omega, scratch)
-        if restricts and level[FX] == 2:
-            to = _array(store, F, coarse)
-            for z in range(z0 // level[FZ], z1 // level[FZ]):
-                for y in range(coarse[NY]):
-                    _pack(to[z, y], coarse[NX], coarse[ODD], scratch)
+    for turn in range(first * (z1 - z0 + 2), last * (z1 - z0 + 2)):
+        phase, plane = turn // (z1 - z0 + 2), z0 + turn % (z1 - z0 + 2)
+        for stage in range(3):
+            z = plane - stage if phase == 0 else plane
+            inside = z0 + stage * margin <= z < z1 - stage * margin
+            if (phase == 0 and inside) or (phase > 0 and stage == phase and z < z1 and not inside):
+                _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch)
+    if last == 3 and restricts and level[FX] == 2:
+        to = _array(store, F, coarse)
+        for z in range(z0 // level[FZ], z1 // level[FZ]):
+            for y in range(coarse[NY]):
+                _pack(to[z, y], coarse[NX], coarse[ODD], scratch)
 
 
-@njit(cache=True, nogil=True)
-def sweep(store, level, coarse, mirrors, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """One sweep over a level, serial.
+@njit(cache=True, nogil=True, parallel=True)
+def sweep_threads(store, level, coarse, mirrors, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """One sweep over a level, a slab of planes a thread.
 
     Parameters
     ----------
     store : (6, cells of all levels) float32
     level, coarse : rows of the table: this level and the next one
     mirrors : (3, 2) float32, by axis and side of the coarse level: what a mirror image in a wall is multiplied by
-    mode : DESCEND, ASCEND, SMOOTH, START or RESIDUAL
+    mode : DESCEND, AGAIN, ASCEND, SMOOTH or START
     shift, omega : float32
     scratch : (threads, 4, row) float32
     """
-    for phase in range(3):
-        _slab(store, level, coarse, mirrors, mode, phase, 0, level[NZ], shift, omega, scratch[0])
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def sweep_threads(store, level, coarse, mirrors, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """The same with a slab of planes a thread."""
     threads = scratch.shape[0]
     pairs = level[NZ] // level[FZ]
     for phase in range(3):
         for thread in prange(threads):
             t = np.int64(thread)
             z0, z1 = t * pairs // threads * level[FZ], (t + 1) * pairs // threads * level[FZ]
-            _slab(store, level, coarse, mirrors, mode, phase, z0, z1, shift, omega, scratch[t])
+            _slab(store, level, coarse, mirrors, mode, phase, phase + 1, z0, z1, shift, omega, scratch[t])
 
 
 @njit(cache=True, nogil=True)
 def _solve_coarsest(store, level, shift, vectors, values, work):  # type: ignore[no-untyped-def]
     """u = Q (shift + Lambda)^-1 Q^T f on the coarsest level in double precision; `vectors` holds Q^T by rows."""
+    _on_its_own()
     u, f = _array(store, U, level), _array(store, F, level)
     count = 0
     for z in range(level[NZ]):
@@ -364,21 +368,12 @@ def _solve_coarsest(store, level, shift, vectors, values, work):  # type: ignore
 
 
 @njit(cache=True, nogil=True)
-def cycle(store, table, mirrors, first, pre, post, shift, omega, scratch, vectors, values, work):  # type: ignore[no-untyped-def]
-    """A V-cycle from level `first` downwards, serial: u approximates A^-1 f there."""
-    last = table.shape[0] - 1
-    for number in range(first, last):
-        level, coarse = table[number], table[number + 1]
-        if pre == 1:
-            sweep(store, level, coarse, mirrors[number], DESCEND, shift, omega, scratch)
-            continue
-        sweep(store, level, coarse, mirrors[number], START, shift, omega, scratch)
-        for _ in range(pre - 1):
-            sweep(store, level, coarse, mirrors[number], SMOOTH, shift, omega, scratch)
-        sweep(store, level, coarse, mirrors[number], RESIDUAL, shift, omega, scratch)
-    _solve_coarsest(store, table[last], shift, vectors, values, work)
-    for number in range(last - 1, first - 1, -1):
-        level, coarse = table[number], table[number + 1]
-        sweep(store, level, coarse, mirrors[number], ASCEND, shift, omega, scratch)
-        for _ in range(post - 1):
-            sweep(store, level, coarse, mirrors[number], SMOOTH, shift, omega, scratch)
+def run(program, store, table, mirrors, shift, omega, scratch, vectors, values, work):  # type: ignore[no-untyped-def]
+    """Sweeps one after the other, serial; rows of `program` are (number of a level, what to do there)."""
+    for step in range(program.shape[0]):
+        number, mode = program[step, 0], program[step, 1]
+        if mode == SOLVE:
+            _solve_coarsest(store, table[number], shift, vectors, values, work)
+        else:
+            level, coarse = table[number], table[number + 1]
+            _slab(store, level, coarse, mirrors[number], mode, 0, 3, 0, level[NZ], shift, omega, scratch[0])

@@ -183,53 +183,84 @@ def correct_threads(w, right, k, place, sigma, store, level, factor, scale, scra
             _correct_slab(w, right, k, place, sigma, store, level, factor, scale, scratch[t], sums, phase, z0, z1)
 
 
+@njit(cache=True, nogil=True, fastmath=_SUMS)
+def _measure_planes(right, place, sums, z0, z1):  # type: ignore[no-untyped-def]
+    first, plane, row, _, ny, nx, _ = place
+    for z in range(z0, z1):
+        squares, total = 0.0, 0.0
+        for y in range(ny):
+            i = np.uint64(first + z * plane + y * row)
+            for x in range(np.uint64(nx)):
+                value = np.float64(right[i + x])
+                squares += value * value
+                total += value
+        sums[0, z], sums[1, z] = squares, total
+
+
 @njit(cache=True, nogil=True)
-def _load_planes(right, place, store, level, scale, t, z0, z1):  # type: ignore[no-untyped-def]
+def measure(right, place, sums, threads):  # type: ignore[no-untyped-def]
+    """Sums over planes of the squares of `right` and of itself; serial."""
+    _measure_planes(right, place, sums, 0, place[3])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def measure_threads(right, place, sums, threads):  # type: ignore[no-untyped-def]
+    """The same with a slab of planes a thread."""
+    for thread in prange(threads):
+        t = np.int64(thread)
+        _measure_planes(right, place, sums, t * place[3] // threads, (t + 1) * place[3] // threads)
+
+
+@njit(cache=True, nogil=True)
+def _load_planes(right, out, mean, place, store, level, scale, t, z0, z1):  # type: ignore[no-untyped-def]
     f = _flat(store, F, level)
     first, plane, row, _, ny, nx, _ = place
     for z in range(z0, z1):
         for y in range(ny):
             i = np.uint64(first + z * plane + y * row)
             for x in range(np.uint64(nx)):
-                t[x] = right[i + x]
+                t[x] = right[i + x] - mean
             even = np.uint64((z * level[NY] + y) * level[ROW])
             _pack_row(t, f, even, even + np.uint64(level[ODD]), scale)
+            for x in range(np.uint64(nx)):
+                out[i + x] = mean
 
 
 @njit(cache=True, nogil=True)
-def load(right, place, store, level, scale, scratch):  # type: ignore[no-untyped-def]
-    """f of the finest level = scale right; serial."""
-    _load_planes(right, place, store, level, scale, scratch[0], 0, place[3])
+def load(right, out, mean, place, store, level, scale, scratch):  # type: ignore[no-untyped-def]
+    """f of the finest level = scale (right - mean), and out = mean; serial."""
+    _load_planes(right, out, mean, place, store, level, scale, scratch[0], 0, place[3])
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def load_threads(right, place, store, level, scale, scratch):  # type: ignore[no-untyped-def]
+def load_threads(right, out, mean, place, store, level, scale, scratch):  # type: ignore[no-untyped-def]
     """The same with a slab of planes a thread."""
     threads = scratch.shape[0]
     for thread in prange(threads):
         t = np.int64(thread)
-        _load_planes(right, place, store, level, scale, scratch[t], t * place[3] // threads, (t + 1) * place[3] // threads)
+        z0, z1 = t * place[3] // threads, (t + 1) * place[3] // threads
+        _load_planes(right, out, mean, place, store, level, scale, scratch[t], z0, z1)
 
 
 @njit(cache=True, nogil=True)
-def _unload_planes(out, place, store, level, factor, z0, z1):  # type: ignore[no-untyped-def]
+def _unload_planes(out, mean, place, store, level, factor, z0, z1):  # type: ignore[no-untyped-def]
     first, plane, row, _, ny, nx, _ = place
     for z in range(z0, z1):
         for y in range(ny):
             i = first + z * plane + y * row
-            out[i : i + nx] = 0.0
+            out[i : i + nx] = mean
         _correct_plane(out, place, store, level, z, factor)
 
 
 @njit(cache=True, nogil=True)
-def unload(out, place, store, level, factor, threads):  # type: ignore[no-untyped-def]
-    """out = factor u of the finest level; serial."""
-    _unload_planes(out, place, store, level, factor, 0, place[3])
+def unload(out, mean, place, store, level, factor, threads):  # type: ignore[no-untyped-def]
+    """out = mean + factor u of the finest level; serial."""
+    _unload_planes(out, mean, place, store, level, factor, 0, place[3])
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def unload_threads(out, place, store, level, factor, threads):  # type: ignore[no-untyped-def]
+def unload_threads(out, mean, place, store, level, factor, threads):  # type: ignore[no-untyped-def]
     """The same with a slab of planes a thread."""
     for thread in prange(threads):
         t = np.int64(thread)
-        _unload_planes(out, place, store, level, factor, t * place[3] // threads, (t + 1) * place[3] // threads)
+        _unload_planes(out, mean, place, store, level, factor, t * place[3] // threads, (t + 1) * place[3] // threads)
