@@ -26,14 +26,25 @@ _LEFT, _RIGHT = np.arange(-1, CELLS - 1), np.arange(1, CELLS + 1) % CELLS
 def system(gamma, *, drive=1.0, frequency=3.0, stiffness=STIFFNESS, cells=CELLS, dtype="float64"):
     """The problem discretised; all of them share one compiled module. `drive` is A, `frequency` f."""
     scale = 1.0 if gamma == FLOW else max(gamma, 1.0)
+    friction = sft.Friction(gamma=1.0 if gamma == FLOW else gamma)
+    dynamics = "gradient-flow" if gamma == FLOW else "damped"
+    return _discretised(friction, dynamics, drive, frequency, stiffness, scale, cells, dtype)
+
+
+def varying(gamma, dynamics):
+    """The problem with gamma(t) of order one, driven by cos(3 t)."""
+    return _discretised(sft.Friction(gamma=gamma), dynamics, 1.0, 3.0, STIFFNESS, 1.0, CELLS, "float64")
+
+
+def _discretised(friction, dynamics, drive, frequency, stiffness, scale, cells, dtype):
     action = sft.Action(
         fields=["w"],
         cost="D/2*grad2(w) - w**2/2 + w**4/4 - A*w*cos(f*t/scale)",
         parameters={"D": stiffness, "A": drive, "f": frequency, "scale": scale},
-        friction=sft.Friction(gamma=1.0 if gamma == FLOW else gamma),
+        friction=friction,
     )
     grid = sft.Grid(shape=(cells,), length=(cells * SPACING,))
-    return sft.discretise(action, grid, dynamics="gradient-flow" if gamma == FLOW else "damped", dtype=dtype)
+    return sft.discretise(action, grid, dynamics=dynamics, dtype=dtype)
 
 
 def start():

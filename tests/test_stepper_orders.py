@@ -1,10 +1,12 @@
 """Convergence tables: every registered stepper at every friction of its declared domain, against SciPy."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
-from reference_problem import RADIUS, reference, start, system
+from reference_problem import CELLS, RADIUS, force, reference, start, system, varying
+from scipy.integrate import solve_ivp
 
 from sftsolve.stepping import STEPPERS, Tolerance
 
@@ -56,6 +58,44 @@ def test_order(method, gamma):
         assert slope >= (entry.order if entry.order_in_band is None else entry.order_in_band) - SLOPE
     else:
         assert slope == pytest.approx(entry.order, abs=SLOPE)
+
+
+LAWS = {"above one": lambda t: 2.0 + math.sin(2 * t), "below one": lambda t: 0.5 + 0.3 * math.sin(2 * t)}
+VARYING = [
+    (method, law, dynamics)
+    for method, entry in STEPPERS.items()
+    for law, dynamics in [("above one", "damped"), ("below one", "damped"), ("above one", "gradient-flow")]
+    if entry.domain and entry.order < 5 and dynamics in entry.dynamics
+]
+
+
+@cache
+def reference_under(law, dynamics):
+    """w (and w_t) at t = 1 in physical time, by DOP853."""
+    gamma, flow = LAWS[law], dynamics == "gradient-flow"
+
+    def equation(t, y):
+        push = force(y[:CELLS], t)
+        return push / gamma(t) if flow else np.concatenate([y[CELLS:], push - gamma(t) * y[CELLS:]])
+
+    y = start() if flow else np.concatenate([start(), np.zeros(CELLS)])
+    return solve_ivp(equation, (0, 1), y, method="DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
+
+
+@pytest.mark.parametrize(("method", "law", "dynamics"), VARYING, ids=[" ".join(case) for case in VARYING])
+def test_order_under_a_friction_that_varies(method, law, dynamics):
+    """Steps of equal length in theta; the velocity, too, at the end."""
+    errors = []
+    for count in (60, 120):
+        problem = varying(LAWS[law], dynamics)
+        state, stepper, clock = problem.state({"w": start()}), STEPPERS[method].build(problem), problem.clock
+        for number in range(count):
+            end = clock.theta(1.0) * (number + 1) / count
+            assert stepper.step(state, end - clock.theta(state.t), LOOSE) <= 1.0
+            stepper.accept(state)
+        found = state.w[0] if state.u is None else np.concatenate([state.w[0], state.u[0] / clock.scale_at(state.t)])
+        errors.append(np.abs(found - reference_under(law, dynamics)).max())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(STEPPERS[method].order, abs=SLOPE)
 
 
 def test_every_order_is_measured_somewhere():
