@@ -118,6 +118,10 @@ def test_the_radius_is_looked_at_now_and_then():
     assert stepper.step(state, 0.5, Tolerance.of(1e-10, 1e-10, ("w",))) > 1.0
     stepper.step(state, 1e-3, LOOSE)
     assert len(asked) > before
+    before = len(asked)
+    stepper.reset()
+    stepper.step(state, 1e-3, LOOSE)
+    assert len(asked) > before
 
 
 def test_rounding_limits_the_number_of_stages():
