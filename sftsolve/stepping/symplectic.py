@@ -12,7 +12,7 @@ at gamma = 0 it is symplectic, and with constant steps the energy oscillates but
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -119,6 +119,8 @@ class Splitting(OneStep):
         if fixed_step is not None and not (is_number(fixed_step) and fixed_step > 0):
             raise ConfigError("the fixed step is out of range", expected="a finite number > 0", given=repr(fixed_step))
         self.fixed_step = None if fixed_step is None else float(fixed_step)
+        # Where the system can, it takes force, kick and drift in one sweep.
+        self._one_sweep: Callable[..., bool] | None = getattr(system, "kick_drift", None)
         # Whether the force in `_start` is that of the proposal.
         self._ahead = False
 
@@ -140,30 +142,35 @@ class Splitting(OneStep):
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose a step of length h in theta; returns its error in units of the tolerance (NaN or inf where it failed)."""
-        force = self.force(state)
+        force = self.force(state).storage.reshape(-1)
         clock = self.system.clock
         span = self._span = clock.span(clock.theta(state.t), h)
-        proposal, place = self._proposal, flat(self._proposal)
-        table, latest = self.composition, self._latest()
-        for number, (b, c) in enumerate(zip(table.kicks, table.abscissae, strict=True)):
-            keep, push = friction_kick(b * h / span.eps, span.kappa(c))
-            if number == 0:
-                self._known, self._ahead = latest is not self._start, True
-                factors = self._numbers(keep * span.enter, push, table.drifts[0] * h, 0.0)
-                kick_drift_into(place, flat(state), force.storage.reshape(-1), factors, self._threads)
-            elif number < len(table.drifts):
-                factors = self._numbers(keep, push, table.drifts[number] * h)
-                kick_drift(place, latest.storage.reshape(-1), factors, self._threads)
-            else:
-                kick(place[1], latest.storage.reshape(-1), self._numbers(keep * span.leave, push * span.leave), self._threads)
-                break
-            self._evaluate(proposal, latest, span.t(table.abscissae[number + 1]))
+        proposal, place, latest = self._proposal, flat(self._proposal), self._latest()
+        (keep, push), *within, (last_keep, last_push) = self._kicks(span)
+        drifts, times = self.composition.drifts, self.composition.abscissae
+        self._known, self._ahead = latest is not self._start, True
+        factors = self._numbers(keep * span.enter, push, drifts[0] * h, 0.0)
+        kick_drift_into(place, flat(state), force, factors, self._threads)
+        for (keep, push), a, c in zip(within, drifts[1:], times[1:], strict=False):
+            if self._one_sweep is not None and self._one_sweep(proposal, keep, push, a * h, span.t(c)):
+                self.force_evaluations += 1
+                continue
+            self._evaluate(proposal, latest, span.t(c))
+            kick_drift(place, latest.storage.reshape(-1), self._numbers(keep, push, a * h), self._threads)
+        self._evaluate(proposal, latest, span.t(1.0))
+        factors = self._numbers(last_keep * span.leave, last_push * span.leave)
+        kick(place[1], latest.storage.reshape(-1), factors, self._threads)
         if self.fixed_step is not None:
             # What is not finite anywhere in the step has reached the last kick.
             return 0.0 if math.isfinite(self._sums.mean_square(place[1])) else math.nan
         terms, weights = self._defect(state, span)
         ends = (state.storage.reshape(-1), place[0])
         return self._sums.error(ends, terms, self._numbers(*weights), self._numbers(tolerance.rtol), tolerance.atol)
+
+    def _kicks(self, span: Span) -> list[tuple[float, float]]:
+        """(keep, push) of every kick, friction taken at the time of the kick."""
+        table = self.composition
+        return [friction_kick(b * span.h / span.eps, span.kappa(c)) for b, c in zip(table.kicks, table.abscissae, strict=True)]
 
     def accept(self, state: State) -> None:
         """Make the last proposal the state, by exchanging storage; its force is known."""
