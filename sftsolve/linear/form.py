@@ -128,7 +128,7 @@ def _definite(terms: dict[Pair, Term]) -> bool:
         if not np.isfinite(matrices).all():
             return False
         sizes = np.abs(matrices).max(axis=(1, 2))
-        if np.any(np.linalg.eigvalsh(matrices)[:, 0] < -_ROUNDING * sizes):
+        if not _semidefinite(matrices) and np.any(np.linalg.eigvalsh(matrices)[:, 0] < -_ROUNDING * sizes):
             return False
     return True
 
@@ -172,22 +172,28 @@ def mean_of(term: Term) -> Node:
     return Number(float(term.values.mean()))
 
 
+def _semidefinite(matrices: np.ndarray) -> bool:
+    """Whether Cholesky's factors show that no matrix (cells, n, n) has a negative eigenvalue but by rounding."""
+    count = matrices.shape[1]
+    shift = _ROUNDING * np.abs(matrices).max(axis=(1, 2)) + np.finfo(float).tiny
+    try:
+        np.linalg.cholesky(matrices + shift[:, None, None] * np.eye(count))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 def projected(entries: Mapping[tuple[int, int], np.ndarray], count: int, shape: tuple[int, ...]) -> np.ndarray:
     """Positive part of the symmetric matrices of all cells, (count, count, *shape)."""
     whole = {pair: np.broadcast_to(values, shape) for pair, values in entries.items()}
     out = np.empty((int(np.prod(shape)), count, count))
     start = 0
     for matrices in stacked(whole, count):
-        if count == 1:
-            positive = np.maximum(matrices, 0.0)
-        else:
+        if not _semidefinite(matrices):
             values, vectors = np.linalg.eigh(matrices)
-            rounding = _ROUNDING * np.abs(matrices).max(axis=(1, 2))
-            negative = values[:, 0] < -rounding
-            positive = matrices
-            positive[negative] = (
-                vectors[negative] * np.maximum(values[negative], 0.0)[:, None, :] @ vectors[negative].transpose(0, 2, 1)
-            )
-        out[start : start + len(matrices)] = positive
+            growing = values[:, 0] < -_ROUNDING * np.abs(matrices).max(axis=(1, 2))
+            kept, values = vectors[growing], np.maximum(values[growing], 0.0)
+            matrices[growing] = kept * values[:, None, :] @ kept.transpose(0, 2, 1)
+        out[start : start + len(matrices)] = matrices
         start += len(matrices)
     return np.moveaxis(out, 0, -1).reshape(count, count, *shape)
