@@ -65,7 +65,7 @@ VARYING = [
     (method, law, dynamics)
     for method, entry in STEPPERS.items()
     for law, dynamics in [("above one", "damped"), ("below one", "damped"), ("above one", "gradient-flow")]
-    if entry.domain and entry.order < 5 and dynamics in entry.dynamics
+    if entry.order < 5 and dynamics in entry.dynamics and (1.0 if dynamics == "damped" else math.inf) in entry.domain
 ]
 
 

@@ -52,6 +52,8 @@ class AdditiveRungeKutta(Implicit):
         self._velocities = [self._array() for _ in range(stages - 1)] if self._damped else []
         self._stage = State(self._layout, self._array(), None)
         self._begun = self._resolved = self._layer = self._open = False
+        self._drag = 0.0
+        self._momentum: np.ndarray | None = None
 
     @staticmethod
     def registers(damped: bool) -> int:
@@ -86,6 +88,9 @@ class AdditiveRungeKutta(Implicit):
         self.begin(state)
         clock = self.system.clock
         span = self._span = clock.span(clock.theta(state.t), h)
+        # N at the start lacks the friction that varies within the step, which only the span knows: -drag u.
+        self._drag = span.enter * (span.kappa(0.0) - span.kappa(0.5)) if self._damped else 0.0
+        self._momentum = state.momentum
         self._proposal.storage[...] = state.storage  # the first guess
         for number in range(1, self.tableau.stages):
             self._advance(state, number, span, tolerance)
@@ -149,7 +154,11 @@ class AdditiveRungeKutta(Implicit):
         velocity = self._velocities[number - 1]
         moves = [h * float(implicit[j]) for j in earlier]
         moves[0] *= span.enter
-        sums = [span.enter * span.eps - kappa * moves[0], *pushes, *(-kappa * move for move in moves[1:])]
+        sums = [
+            span.enter * span.eps - kappa * moves[0] - self._drag * pushes[0],
+            *pushes,
+            *(-kappa * move for move in moves[1:]),
+        ]
         rights = [moves[0], *(0.0 for _ in terms), *moves[1:]]
         rights = [right + a / d * total for right, total in zip(rights, sums, strict=True)]
         arrays = [state.storage, state.momentum, *terms, *self._velocities[: number - 1]]
@@ -178,11 +187,13 @@ class AdditiveRungeKutta(Implicit):
         drags = [moves[j] for j in chosen]
         terms = [*forces, *(velocities[j] for j in chosen)]
         d = span.eps + kappa * a
-        filtered = [a / d * push for push in pushes] + [span.eps / d * move for move in drags]
+        dragged = [-self._drag * weights[0] if j == 0 else 0.0 for j in chosen]
+        filtered = [a / d * push for push in pushes]
+        filtered += [span.eps / d * move + a / d * drag for move, drag in zip(drags, dragged, strict=True)]
         error = self._rms(ends, terms, filtered, rtol, tolerance)
         if kappa >= 1:
             return error
-        changed = pushes + [-kappa * move for move in drags]
+        changed = pushes + [drag - kappa * move for move, drag in zip(drags, dragged, strict=True)]
         ends = (velocities[0], velocities[-1])
         return max(error, self._rms(ends, terms, [change / span.eps for change in changed], rtol, tolerance))
 
@@ -194,7 +205,12 @@ class AdditiveRungeKutta(Implicit):
         self._open = False
         h, kappa, last = span.h, span.kappa(0.5), self._proposal
         a = h * self.tableau.diagonal
-        lacking = [h * weight for weight in self.tableau.closing_weights]
+        lacking, limit = [h * weight for weight in self.tableau.closing_weights], [*self.tableau.limit_weights]
+        held = [*self.remainders]
+        if self._drag and self._momentum is not None:
+            held.append(self._momentum)
+            for weights in (lacking, limit):
+                weights.append(-self._drag * weights[0])
         if not self._damped:
             self._sum(last.storage, [last.storage, *self.remainders], [1.0, *lacking])
             return
@@ -205,18 +221,17 @@ class AdditiveRungeKutta(Implicit):
         chi = math.exp(_SHARPNESS * math.log1p(-rest)) if rest < 1 else 0.0
         kept = -math.expm1(_SHARPNESS * math.log1p(-rest)) / span.eps if rest < 1 else 1.0 / span.eps
         if chi < 1e-17:
-            self._sum(last.momentum, [velocity, *self.remainders], [span.leave, *(span.leave / span.eps * w for w in lacking)])
+            self._sum(last.momentum, [velocity, *held], [span.leave, *(span.leave / span.eps * w for w in lacking)])
             return
         probe = self._stage
         probe.storage = self._velocities[0]  # no longer needed
         trial = State(self._layout, self._velocities[1], None)
-        self._sum(trial.storage, [last.storage, *self.remainders], [1.0, *(theta**2 / kappa * w for w in lacking)])
+        self._sum(trial.storage, [last.storage, *held], [1.0, *(theta**2 / kappa * w for w in lacking)])
         self._evaluate(trial, probe, span.t(1.0))
         # dn = F - L W - drag U - sum n_j N_j at the trial; L of the move is left to the next step.
         self.linear.apply(trial.storage, self._velocities[2])
         drag = span.kappa(1.0) - kappa
-        limit = self.tableau.limit_weights
-        terms = [last.storage, velocity, probe.storage, self._velocities[2], *self.remainders]
+        terms = [last.storage, velocity, probe.storage, self._velocities[2], *held]
         pull = [0.0, -drag, 1.0, -1.0, *(-n for n in limit)]
         moved = [chi / kappa * (w - span.eps * n) for w, n in zip([0.0] * 4 + lacking, pull, strict=True)]
         changed = [kept * w + chi * n for w, n in zip([0.0] * 4 + lacking, pull, strict=True)]
