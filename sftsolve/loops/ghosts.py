@@ -1,7 +1,7 @@
 """Filling ghost cells: copies round periodic axes, affine mirrors at walls. Axes are filled x first, so that corners follow.
 
-x ghosts touch every row and are shared out to threads on large grids; y ghosts are whole rows and z ghosts whole planes, copied
-serially.
+On large grids planes are shared out to threads, then the rows of the z ghosts; on plane grids it is the
+rows, whose x ghosts are most of the work.
 """
 
 from __future__ import annotations
@@ -32,29 +32,40 @@ def _copy_row(storage, field, target, origin, factor, shift, first, last):  # ty
 
 
 @njit(cache=True, nogil=True)
-def _fill_rows(storage, field, offsets, shape, halo, walls):  # type: ignore[no-untyped-def]
-    """y ghosts of every plane, then z ghosts with their corners."""
+def _fill_columns(storage, field, z, offsets, shape, halo, walls):  # type: ignore[no-untyped-def]
+    """x ghosts of the rows of one plane."""
+    for y in range(offsets[1], offsets[1] + shape[1]):
+        _fill_line(storage[field, z, y], offsets[2], shape[2], halo[2], walls[field, 2])
+
+
+@njit(cache=True, nogil=True)
+def _fill_rows(storage, field, z, offsets, shape, halo, walls):  # type: ignore[no-untyped-def]
+    """y ghosts of one plane."""
     first, last = offsets[2] - halo[2], offsets[2] + shape[2] + halo[2]
     lower, upper = offsets[1], offsets[1] + shape[1] - 1
     wall = walls[field, 1]
-    for z in range(offsets[0], offsets[0] + shape[0]):
-        for m in range(1, halo[1] + 1):
-            if wall[0, 0] == 0.0:
-                _copy_row(storage, field, (z, lower - m), (z, upper + 1 - m), 1.0, 0.0, first, last)
-                _copy_row(storage, field, (z, upper + m), (z, lower + m - 1), 1.0, 0.0, first, last)
-            else:
-                _copy_row(storage, field, (z, lower - m), (z, lower + m - 1), wall[0, 1], wall[0, 1 + m], first, last)
-                _copy_row(storage, field, (z, upper + m), (z, upper + 1 - m), wall[1, 1], wall[1, 1 + m], first, last)
+    for m in range(1, halo[1] + 1):
+        if wall[0, 0] == 0.0:
+            _copy_row(storage, field, (z, lower - m), (z, upper + 1 - m), 1.0, 0.0, first, last)
+            _copy_row(storage, field, (z, upper + m), (z, lower + m - 1), 1.0, 0.0, first, last)
+        else:
+            _copy_row(storage, field, (z, lower - m), (z, lower + m - 1), wall[0, 1], wall[0, 1 + m], first, last)
+            _copy_row(storage, field, (z, upper + m), (z, upper + 1 - m), wall[1, 1], wall[1, 1 + m], first, last)
+
+
+@njit(cache=True, nogil=True)
+def _fill_planes(storage, field, y, offsets, shape, halo, walls):  # type: ignore[no-untyped-def]
+    """Row y of the z ghosts."""
+    first, last = offsets[2] - halo[2], offsets[2] + shape[2] + halo[2]
     lower, upper = offsets[0], offsets[0] + shape[0] - 1
     wall = walls[field, 0]
-    for y in range(offsets[1] - halo[1], offsets[1] + shape[1] + halo[1]):
-        for m in range(1, halo[0] + 1):
-            if wall[0, 0] == 0.0:
-                _copy_row(storage, field, (lower - m, y), (upper + 1 - m, y), 1.0, 0.0, first, last)
-                _copy_row(storage, field, (upper + m, y), (lower + m - 1, y), 1.0, 0.0, first, last)
-            else:
-                _copy_row(storage, field, (lower - m, y), (lower + m - 1, y), wall[0, 1], wall[0, 1 + m], first, last)
-                _copy_row(storage, field, (upper + m, y), (upper + 1 - m, y), wall[1, 1], wall[1, 1 + m], first, last)
+    for m in range(1, halo[0] + 1):
+        if wall[0, 0] == 0.0:
+            _copy_row(storage, field, (lower - m, y), (upper + 1 - m, y), 1.0, 0.0, first, last)
+            _copy_row(storage, field, (upper + m, y), (lower + m - 1, y), 1.0, 0.0, first, last)
+        else:
+            _copy_row(storage, field, (lower - m, y), (lower + m - 1, y), wall[0, 1], wall[0, 1 + m], first, last)
+            _copy_row(storage, field, (upper + m, y), (upper + 1 - m, y), wall[1, 1], wall[1, 1 + m], first, last)
 
 
 @njit(cache=True, nogil=True)
@@ -69,19 +80,26 @@ def fill(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.n
     """
     for field in range(storage.shape[0]):
         for z in range(offsets[0], offsets[0] + shape[0]):
-            for y in range(offsets[1], offsets[1] + shape[1]):
-                _fill_line(storage[field, z, y], offsets[2], shape[2], halo[2], walls[field, 2])
-        _fill_rows(storage, field, offsets, shape, halo, walls)
+            _fill_columns(storage, field, z, offsets, shape, halo, walls)
+            _fill_rows(storage, field, z, offsets, shape, halo, walls)
+        for y in range(offsets[1] - halo[1], offsets[1] + shape[1] + halo[1]):
+            _fill_planes(storage, field, y, offsets, shape, halo, walls)
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def fill_threads(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.ndarray, walls: np.ndarray) -> None:
-    """The same with the rows of each field shared out to threads."""
+    """The same with the planes of each field, or the rows of its only plane, shared out to threads."""
     for field in range(storage.shape[0]):
-        for row in prange(shape[0] * shape[1]):
-            z, y = divmod(np.int64(row), shape[1])
-            _fill_line(storage[field, offsets[0] + z, offsets[1] + y], offsets[2], shape[2], halo[2], walls[field, 2])
-        _fill_rows(storage, field, offsets, shape, halo, walls)
+        if shape[0] > 1:
+            for plane in prange(shape[0]):
+                _fill_columns(storage, field, offsets[0] + np.int64(plane), offsets, shape, halo, walls)
+                _fill_rows(storage, field, offsets[0] + np.int64(plane), offsets, shape, halo, walls)
+            for row in prange(shape[1] + 2 * halo[1]):
+                _fill_planes(storage, field, offsets[1] - halo[1] + np.int64(row), offsets, shape, halo, walls)
+        else:
+            for row in prange(shape[1]):
+                _fill_line(storage[field, offsets[0], offsets[1] + np.int64(row)], offsets[2], shape[2], halo[2], walls[field, 2])
+            _fill_rows(storage, field, offsets[0], offsets, shape, halo, walls)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -103,7 +121,7 @@ def _mirror_row(storage, field, target, origin, factor, shift, first, last):  # 
 
 @njit(cache=True, nogil=True)
 def _fill_rows_data(storage, field, offsets, shape, halo, walls, along_y, along_z):  # type: ignore[no-untyped-def]
-    """`_fill_rows` between walls whose shifts vary."""
+    """y ghosts of every plane, then z ghosts with their corners, between walls whose shifts vary."""
     first, last = offsets[2] - halo[2], offsets[2] + shape[2] + halo[2]
     lower, upper = offsets[1], offsets[1] + shape[1] - 1
     wall, shifts = walls[field, 1], along_y[field]
