@@ -29,7 +29,7 @@ def run(folder: Path, name: str, *overrides: str) -> tuple[sft.Result, dict[str,
 
 
 def test_all_examples_are_here():
-    tested = {"de-sitter", "klein-gordon-3d", "mnist-denoise", "ring-two-layer"}
+    tested = {"de-sitter", "front-3d", "klein-gordon-3d", "mnist-denoise", "ring-two-layer"}
     assert {path.stem for path in (ROOT / "data").glob("*.toml")} == tested
 
 
@@ -153,6 +153,29 @@ class TestDeSitter:
         assert places == pytest.approx([4 - 2 * (1 - np.exp(-t / 2)) for t in (2.0, 6.0, 10.0)], abs=0.03)
         height = result.w[:, 0].max(axis=1)
         assert height[-1] == pytest.approx(0.4619, abs=2e-4)
+
+
+class TestFront:
+    """Boosted walls of phi and chi along the diagonal of a periodic box."""
+
+    R, V, G, SIDE = 0.4, 0.6, 1.25, 32.0
+
+    def walls(self, grid, t):
+        period = self.SIDE / np.sqrt(3)
+        place = (sum(grid.mesh.values()) / np.sqrt(3) - self.V * t) / period % 1.0
+        one, other = (2 * self.R * self.G * period * (place - at) for at in (0.25, 0.75))
+        phi = np.tanh(one) - np.tanh(other) - 1
+        return np.stack([phi, np.sqrt(1 / self.R - 2) * (1 / np.cosh(one) + 1 / np.cosh(other))])
+
+    def test_walls_keep_their_shape_and_speed(self, tmp_path):
+        result, table = run(tmp_path, "front-3d", "grid.shape=[48,48,48]")
+        assert table["method"].startswith("leapfrog4")
+        error = np.abs(result.w[-1] - self.walls(result.grid, 5.0))
+        assert np.sqrt(np.mean(error**2)) < 6e-3
+        # Each of the two walls has area sqrt(3) side^2 and energy 4/3 g per area.
+        energy = result.scalars["energy"]
+        assert energy[-1] == pytest.approx(2 * np.sqrt(3) * self.SIDE**2 * 4 / 3 * self.G, rel=2e-3)
+        assert np.ptp(energy) < 1e-3 * energy[0]
 
 
 def test_friction_scan_finds_critical_damping(tmp_path):

@@ -22,7 +22,8 @@ REMEDIES = (
     "look at the signs of the terms with derivatives; where a network was truncated take its exact lattice, its outputs "
     "expanded and then squared, or a cutoff (low-pass) below the growing wavenumbers"
 )
-_RUNTIME = 180e6  # bytes of Python, NumPy, Numba and compiled code
+_RUNTIME = 225e6  # bytes of Python, NumPy, Numba, LLVM and compiled code
+_CHUNK = 4e6  # bytes at a time in which snapshots go to a file
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def check(
     method: str = "auto",
     rtol: float = 1e-6,
     dtype: str = "float64",
+    snapshots: int = 0,
 ) -> Report:
     """Examine a theory on a grid without compiling or running anything.
 
@@ -86,6 +88,7 @@ def check(
     ----------
     initial : state about which waves are examined, as for `solve`; zero fields by default
     order, dynamics, method, rtol, dtype : as for `solve`
+    snapshots : how many snapshots are kept in memory; none where the run writes a file, two or more where it does not
 
     Raises
     ------
@@ -97,12 +100,12 @@ def check(
     layout = Layout.of(grid, found.halo if found else 0, dtype)
     field = float(layout.bytes_of(1))
     fields, arrays = len(action.fields), len(found.names.arrays) if found else 0
-    states = 2 if dynamics == "damped" else 1
+    states, item = 2 if dynamics == "damped" else 1, np.dtype(dtype).itemsize
     memory = {
         "state": states * fields * field,
         f"stages of {method}": registers(method, dynamics == "damped") * fields * field,
-        "sources": arrays * field + (grid.size * 8.0 if arrays else 0.0),
-        "snapshot being written": 8.0 * grid.size,
+        "sources": arrays * field,
+        "snapshots": min(_CHUNK, item * grid.size) + snapshots * 2 * fields * item * grid.size,
         "program": _RUNTIME,
     }
     memory["total"] = sum(memory.values())
@@ -113,7 +116,7 @@ def check(
     notes = found.notes if found else ()
     if action.kernels:
         notes += ("kernels are neither examined for growth nor counted in memory",)
-    traffic = float(found.traffic(grid.size, np.dtype(dtype).itemsize)) if found else 0.0
+    traffic = float(found.traffic(grid.size, item)) if found else 0.0
     return Report(memory, traffic, method, dispersion(action, grid, w, order), notes)
 
 
