@@ -31,7 +31,7 @@ def discretise(action: Action, grid: Grid, order: int = 2, dynamics: str = "damp
 
     Parameters
     ----------
-    order : order of accuracy in space, 2, 4, 6 or 8 (walls: 2)
+    order : order of accuracy in space, 2, 4, 6 or 8 (walls: 2, and 4 for K/2*grad2(w) with constant K and a potential)
     dynamics : "damped" (w_tt + gamma w_t = F), "gradient-flow" (gamma w_t = F) or "slow-manifold" (gamma w_t = F and what inertia
         adds to it to first order, see `correction`)
     dtype : "float64" or "float32", of states and forces; scalars and sums are in double precision
@@ -75,8 +75,8 @@ class System:
             )
         self.layout = Layout.of(grid, halo, dtype)
         self.sources = action.bound_sources(grid)
-        data, faces = (found.data, found.faces) if found else ({}, {})
-        self.walls = WallData(grid, self.layout, self.fields, action.parameters, data, faces)
+        data, faces, layers = (found.data, found.faces, found.layers) if found else ({}, {}, 0)
+        self.walls = WallData(grid, self.layout, self.fields, action.parameters, data, faces, layers, self.clock)
         self.local: LocalForce | None = None
         if found:
             self.local = LocalForce(found, grid, self.layout, action.parameters, self.sources, self.walls)

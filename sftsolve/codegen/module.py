@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 
 from sftsolve.algebra import Node, Symbol, differentiate, leaves, substitute
@@ -118,9 +118,19 @@ class Module:
         )
 
     def face(
-        self, name: str, energy: Node, variation: Variation, half_step: dict[str, Node], inverse: str, data: Sequence[str] = ()
+        self,
+        name: str,
+        energy: Node,
+        variation: Variation,
+        half_step: dict[str, Node],
+        inverse: str,
+        data: Sequence[str] = (),
+        tap: Callable[[Tap], str] | None = None,
     ) -> None:
-        """Energy, force and linearised force of one face as three functions; `data` names what varies along the face."""
+        """Energy, force and linearised force of one face as three functions.
+
+        `data` names what varies along the face, `tap` writes values there (`wall_tap` by default).
+        """
         along: dict[Node, Node] = {Symbol(datum): Tap("b", number, HERE) for number, datum in enumerate(data)}
         at_wall = substitute(energy, {Symbol(field): Symbol(field) + shift for field, shift in half_step.items()})
         fields = variation.names.fields
@@ -130,7 +140,7 @@ class Module:
             ("force", forces, "w, s, p, b"),
             ("jvp", [linearise(node) for node in forces], "w, d, s, p, b"),
         ):
-            emitter = Emitter(self.scalars, wall_tap)
+            emitter = Emitter(self.scalars, tap or wall_tap)
             texts = [emitter.name(substitute(node, along)) for node in results]
             adds = [f"out[{f}, z, y, x] += {text}" for f, text in enumerate(texts)]
             body = [*emitter.body, *(adds if suffix != "energy" else [f"total += {texts[0]}"])]
@@ -165,6 +175,20 @@ def wall_tap(tap: Tap) -> str:
     if tap.kind == "g":
         return f"2.0 * {here} - 3.0 * {inner} + s[{tap.index}, z+2*dz, y+2*dy, x+2*dx]"
     return cell_tap(tap)
+
+
+def layer_tap(layer: int) -> Callable[[Tap], str]:
+    """`wall_tap` of order 4, in the cells `layer` cells away from a face: sources by their four outermost cells."""
+
+    def write(tap: Tap) -> str:
+        weights = {"s": (35.0, -35.0, 21.0, -5.0), "g": (71.0, -141.0, 93.0, -23.0)}.get(tap.kind)
+        if weights is None:
+            return wall_tap(tap)
+        steps = [f"s[{tap.index}, z+{j - layer}*dz, y+{j - layer}*dy, x+{j - layer}*dx]" for j in range(4)]
+        total = " + ".join(f"{weight} * {step}" for weight, step in zip(weights, steps, strict=True))
+        return f"({total}) / {16.0 if tap.kind == 's' else 24.0}"
+
+    return write
 
 
 def taps_of(nodes: Sequence[Node]) -> set[Tap]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
-from sftsolve.codegen import terms, vectors, walls, wide
-from sftsolve.codegen.module import Module
+from sftsolve.codegen import mirrors, terms, vectors, walls, wide
+from sftsolve.codegen.module import Module, layer_tap
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
-from sftsolve.errors import ActionError
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.sources import Form
 
@@ -32,6 +31,7 @@ class Plan:
     halo : ghost cells that the kernels read
     reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
     faces : (axis, side) with a boundary energy, and the wall data that it takes as arrays along the face
+    layers : of order 4, number of layers of cells at each face that have energies of their own; 0 for energies of the face
     wide : names of the sweeps that exist in explicit vectors, "kick" among them where force and drift can be one sweep
     least : extents (z, y, x) of the smallest box that these take
     force_reach : how many cells away from a cell its force reads
@@ -46,6 +46,7 @@ class Plan:
     halo: int
     reach: int
     faces: dict[tuple[str, str], tuple[walls.Datum, ...]]
+    layers: int
     wide: frozenset[str]
     least: tuple[int, int, int]
     force_reach: int
@@ -87,23 +88,18 @@ def discretised(action: Action, grid: Grid, order: int, density: Node | None = N
     ActionError : an order or a combination of density and walls that has no discretisation of full order
     """
     stencils = scheme(order)
-    if order > 2 and grid.walls:
-        raise ActionError(
-            "walls need order 2",
-            expected="order=2, or periodic axes",
-            given=f"order={order} and walls on {', '.join(grid.walls)}",
-        )
     forms = action.forms(grid)
     typed = action.density(grid.axes) if density is None else density
     movers = {name for name in forms if name in _symbols(typed)}
     density = substitute(typed, {Symbol(name): form.tree for name, form in forms.items()})
-    density = terms.integrate_by_parts(density, grid.walls)
+    high = order > 2 and bool(grid.walls)
+    density = density if high else terms.integrate_by_parts(density, grid.walls)
     if density == ZERO:
         return None
     hidden = [array for form in forms.values() for array in form.arrays]
     arrays = tuple(sorted({*action.sources, *hidden, *grid.axes} & _symbols(density)))
     names = terms.Names(action.fields, arrays)
-    conditions = walls.analyse(density, names, grid)
+    conditions = mirrors.analyse(density, names, grid, stencils) if high else walls.analyse(density, names, grid)
     scalars = ("t", *(scalar for form in forms.values() for scalar in form.scalars))
     variation = terms.Variation(terms.split(density), names, stencils)
     return Discrete(density, names, scalars, bool(movers) or "t" in _symbols(typed), conditions, variation)
@@ -161,7 +157,7 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         module.sweep(name, arguments, bends, planes=2 if name == "force" and grid.dimension == 3 else 1)
         if name in widened:
             wide.sweep(module, name, arguments, bends, jam)
-        if name in widened and name == "force" and grid.dimension > 1 and not reach:
+        if name in widened and name == "force" and grid.dimension > 1 and not reach and not conditions.layers:
             widened.add("kick")
             wide.kick(module, bends, grid.dimension, span)
     module.total("cost", "w, s, p", cost)
@@ -169,20 +165,32 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         walled = [axis in grid.walls for axis in AXES]
         module.fold("fold_force", "w, s, p", by_cell, walled)
         module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], walled)
-    surface = terms.Variation((), names, variation.scheme)
-    faces: dict[tuple[str, str], tuple[walls.Datum, ...]] = {}
-    for (axis, side), energy in sorted(conditions.energies.items()):
-        steps = {name: _half_step(conditions, axis, side, name) for name in action.fields}
-        half = {name: step for name, step in steps.items() if step is not None}
-        data = [name for name, datum in sorted(conditions.arrays.items()) if (datum.axis, datum.side) == (axis, side)]
-        module.face(f"face_{axis}_{side}", energy, surface, half, inverse_spacing(axis).name, data)
-        faces[axis, side] = tuple(conditions.arrays[name] for name in data)
+    faces = _write_faces(module, found)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
     notes = tuple(conditions.notes)
     least = (1 + jam[0], 1 + jam[1], vectors.lanes(real))
     moves = found.time_dependent
     widths = frozenset(widened)
-    return Plan(module.text, names, scalars, conditions.scalars, halo, reach, faces, widths, least, span, moves, notes)
+    layers = max(map(len, conditions.layers.values()), default=0)
+    return Plan(module.text, names, scalars, conditions.scalars, halo, reach, faces, layers, widths, least, span, moves, notes)
+
+
+def _write_faces(module: Module, found: Discrete) -> dict[tuple[str, str], tuple[walls.Datum, ...]]:
+    """Functions of every face that has energies, ``face_AXIS_SIDE`` or one a layer; the arrays of data that they take."""
+    names, conditions = found.names, found.conditions
+    surface = terms.Variation((), names, found.variation.scheme)
+    faces: dict[tuple[str, str], tuple[walls.Datum, ...]] = {}
+    for axis, side in sorted({*conditions.energies, *conditions.layers}):
+        name, inverse = f"face_{axis}_{side}", inverse_spacing(axis).name
+        data = [key for key, datum in sorted(conditions.arrays.items()) if (datum.axis, datum.side) == (axis, side)]
+        faces[axis, side] = tuple(conditions.arrays[key] for key in data)
+        for layer, energy in enumerate(conditions.layers.get((axis, side), ())):
+            module.face(f"{name}_{layer}", energy, surface, {}, inverse, data, layer_tap(layer))
+        if (axis, side) in conditions.energies:
+            steps = {field: _half_step(conditions, axis, side, field) for field in names.fields}
+            half = {field: step for field, step in steps.items() if step is not None}
+            module.face(name, conditions.energies[axis, side], surface, half, inverse, data)
+    return faces
 
 
 def _first(pair: tuple[str, Form]) -> str:

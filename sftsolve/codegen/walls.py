@@ -31,7 +31,7 @@ from sftsolve.algebra import (
     split_coefficient,
     transform,
 )
-from sftsolve.boundary import Data, Robin, role
+from sftsolve.boundary import Data, Robin, WallExpression, role
 from sftsolve.codegen.stencils import Composite, WallSlope, inverse_spacing
 from sftsolve.codegen.terms import Names, is_derivative, monomials
 from sftsolve.errors import ActionError
@@ -48,6 +48,7 @@ class Datum:
     axis, side, field : where and on what
     part : the condition's attribute, "data" or "coefficient"
     along : axes by which it is differentiated
+    rate : whether b_tt + gamma b_t is meant (gamma b_t in a theory of first order) and not b
     """
 
     axis: str
@@ -55,11 +56,13 @@ class Datum:
     field: str
     part: str = "data"
     along: tuple[str, ...] = ()
+    rate: bool = False
 
     @property
     def symbol(self) -> Symbol:
         """Its name in trees."""
         words = ["wall", self.axis, self.side, self.field, *([self.part] if self.part != "data" else []), *self.along]
+        words += ["rate"] if self.rate else []
         return Symbol(" ".join(words))
 
     def of(self, grid: Grid) -> Data:
@@ -68,8 +71,10 @@ class Datum:
 
     def role(self, grid: Grid) -> str:
         """How it enters: "zero", "scalar" or "face" (see `boundary.role`)."""
-        found = role(self.of(grid), self.axis)
-        return "zero" if self.along and found != "face" else found
+        data = self.of(grid)
+        found = role(data, self.axis)
+        moves = isinstance(data, WallExpression) and "t" in data.names
+        return "zero" if (self.along and found != "face") or (self.rate and not moves) else found
 
 
 @dataclass
@@ -79,6 +84,7 @@ class Walls:
     Attributes
     ----------
     energies : boundary energy per unit area for each (axis, side), where there is one
+    layers : of order 4, energies of the layers of cells next to it instead, the outermost first
     scalars, arrays : what stands behind the names of data in the energies, by whether it is the same along the face
     kinds : the key of the condition of each (axis, side, field)
     mirrored : whether the interior kernel with filled ghosts is already the exact gradient
@@ -86,11 +92,20 @@ class Walls:
     """
 
     energies: dict[tuple[str, str], Node] = field(default_factory=dict)
+    layers: dict[tuple[str, str], tuple[Node, ...]] = field(default_factory=dict)
     scalars: dict[str, Datum] = field(default_factory=dict)
     arrays: dict[str, Datum] = field(default_factory=dict)
     kinds: dict[tuple[str, str, str], str] = field(default_factory=dict)
     mirrored: bool = True
     notes: list[str] = field(default_factory=list)
+
+    def symbol(self, datum: Datum, grid: Grid) -> Node:
+        """A datum as an argument of the compiled code; zero is a role of its own."""
+        found = datum.role(grid)
+        if found == "zero":
+            return ZERO
+        (self.scalars if found == "scalar" else self.arrays)[datum.symbol.name] = datum
+        return datum.symbol
 
 
 def analyse(density: Node, names: Names, grid: Grid) -> Walls:
@@ -190,13 +205,7 @@ class _Face:
         return multiply(add(self._datum(name), multiply(-1.0, coefficient, Symbol(name))), power(add(1.0, half), -1))
 
     def _datum(self, name: str, part: str = "data", along: tuple[str, ...] = ()) -> Node:
-        """Data of this face as an argument of the compiled code; zero is a role of its own."""
-        datum = Datum(self.axis, self.side, name, part, along)
-        found = datum.role(self.grid)
-        if found == "zero":
-            return ZERO
-        (self.walls.scalars if found == "scalar" else self.walls.arrays)[datum.symbol.name] = datum
-        return datum.symbol
+        return self.walls.symbol(Datum(self.axis, self.side, name, part, along), self.grid)
 
     def _unknown(self, leaf: Leaf, name: str) -> bool:
         return is_derivative(leaf) or (self.names.is_field(leaf) and leaf.text != name)

@@ -65,7 +65,9 @@ class LocalForce:
         self._sums = np.zeros(len(self._sum_boxes))
         self._factor = self._factors()
         self._faces = [
-            (f"face_{axis}_{side}", walls.faces[axis, side], self._face_box(axis, side), axis) for axis, side in plan.faces
+            (f"face_{axis}_{side}{suffix}", walls.faces[axis, side], self._face_box(axis, side, layer), axis)
+            for axis, side in plan.faces
+            for layer, suffix in enumerate([f"_{n}" for n in range(plan.layers)] or [""])
         ]
         self._nothing = np.zeros((len(plan.names.fields), 1, 1, 1))
 
@@ -141,6 +143,7 @@ class LocalForce:
             fold: Callable[..., None] = getattr(self.module, f"fold_{name}_box")
             for box in self._shell:
                 fold(*arguments, out, self._domain, self._reach, self._factor, *box)
+        if self.plan.reach or self.plan.layers:
             for face, data, box, _ in self._faces:
                 getattr(self.module, f"{face}_{name}")(*arguments, data, out, *box)
 
@@ -216,11 +219,12 @@ class LocalForce:
                     factors[AXES.index(axis), image, number] = self.grid.condition(axis, side, name).factor
         return factors
 
-    def _face_box(self, axis: str, side: str) -> tuple[int, ...]:
+    def _face_box(self, axis: str, side: str, layer: int) -> tuple[int, ...]:
+        """The cells `layer` cells away from those next to a face, and the step into the domain."""
         bounds = [list(pair) for pair in boxes.whole(self.layout)]
         step = [0, 0, 0]
         number = AXES.index(axis)
         start, stop = bounds[number]
-        bounds[number] = [start, start + 1] if side == "lower" else [stop - 1, stop]
+        bounds[number] = [start + layer, start + layer + 1] if side == "lower" else [stop - 1 - layer, stop - layer]
         step[number] = 0 if stop - start < 2 else (1 if side == "lower" else -1)
         return (*(bound for pair in bounds for bound in pair), *step)

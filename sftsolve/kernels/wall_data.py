@@ -12,15 +12,18 @@ import numpy as np
 
 from sftsolve.algebra import Node, Symbol, differentiate, evaluate
 from sftsolve.boundary import WallArray, WallExpression, role
+from sftsolve.codegen.mirrors import LEAST
 from sftsolve.codegen.walls import Datum
 from sftsolve.errors import GridError
 from sftsolve.expression import Names, parse
+from sftsolve.friction import Clock
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.loops import ghosts
 from sftsolve.parallel import slabs
 from sftsolve.sources import function_of_time
 from sftsolve.state import Layout, State
 
+TIME = Symbol("t")
 Values = Callable[[float], "np.ndarray | float"]
 
 
@@ -33,6 +36,8 @@ class WallData:
     parameters : what expressions may name
     scalars : data that compiled code takes as numbers, by name
     faces : data that it takes as arrays, by (axis, side)
+    layers : whether the data are in energies of layers of cells (order 4), so that ghosts mirror without them
+    clock : gives gamma(t) and the order of the equation in time, for rates of the data
 
     Attributes
     ----------
@@ -42,7 +47,7 @@ class WallData:
 
     Raises
     ------
-    GridError : data that are not finite, or expressions with unknown names
+    GridError : data that are not finite, expressions with unknown names, too few cells for order 4
     """
 
     def __init__(
@@ -53,7 +58,13 @@ class WallData:
         parameters: Mapping[str, float],
         scalars: Mapping[str, Datum],
         faces: Mapping[tuple[str, str], Sequence[Datum]],
+        layers: int = 0,
+        clock: Clock | None = None,
     ):
+        self._clock, self._bare = clock, layers > 0
+        if layers and any(grid.shape[grid.axes.index(axis)] < LEAST for axis in grid.walls):
+            expected = f"at least {LEAST} cells along {', '.join(grid.walls)}"
+            raise GridError("the grid is too small for walls of order 4", expected=expected, given=grid.shape)
         self._grid, self._layout, self._fields, self._parameters = grid, layout, tuple(fields), dict(parameters)
         self._moving: list[tuple[Callable[[float | np.ndarray], None], Values, Datum]] = []
         self._t = 0.0
@@ -114,6 +125,7 @@ class WallData:
             place = self._place(datum)
             self._table[place][:2] = 1.0, grid.condition(datum.axis, datum.side, datum.field).factor
         self._still = self._table.copy()
+        data = [] if self._bare else data
         varying = any(role(datum.of(grid), datum.axis) == "face" for datum in data)
         self._shifts = self._shift_arrays() if varying else None
         for datum in data if self._halo else ():
@@ -167,25 +179,39 @@ class WallData:
     def _values(self, datum: Datum, halo: int) -> tuple[Values, bool]:
         """A datum as a function of time, and whether it is no constant."""
         data = datum.of(self._grid)
+        if datum.rate:
+            return self._rate(datum, halo), True
         if isinstance(data, WallArray):
             array = self._array(datum, data.values, halo)
             return lambda t: array, False
         if not isinstance(data, WallExpression):
             return lambda t: data, False
-        tree = self._tree(datum, data)
-        moves = "t" in data.names
+        return self._function(datum, self._tree(datum, data), halo), "t" in data.names
+
+    def _rate(self, datum: Datum, halo: int) -> Values:
+        """b_tt + gamma b_t, or gamma b_t where the equation is of first order in time."""
+        data, clock = datum.of(self._grid), self._clock
+        assert isinstance(data, WallExpression) and clock is not None
+        speed = differentiate(self._tree(datum, data), TIME)
+        first, second = self._function(datum, speed, halo), self._function(datum, differentiate(speed, TIME), halo)
+        if clock.damped:
+            return lambda t: second(t) + clock.gamma_at(t) * first(t)
+        return lambda t: clock.gamma_at(t) * first(t)
+
+    def _function(self, datum: Datum, tree: Node, halo: int) -> Values:
+        """A tree on a face as a function of time."""
         number = self._grid.axes.index(datum.axis)
         wall = self._grid.origin[number] + (self._grid.length[number] if datum.side == "upper" else 0.0)
-        if role(data, datum.axis) == "scalar":
+        if role(datum.of(self._grid), datum.axis) == "scalar":
             with np.errstate(all="ignore"):
-                return function_of_time(tree, {**self._parameters, datum.axis: wall}), moves
+                return function_of_time(tree, {**self._parameters, datum.axis: wall})
         known = {**self._mesh(datum.axis, halo), **self._parameters, datum.axis: wall}
         shape = np.broadcast_shapes(*(np.shape(points) for points in known.values()))
 
         def values(t: float) -> np.ndarray:
             return np.broadcast_to(np.asarray(evaluate(tree, {**known, "t": t}), float), shape)
 
-        return values, moves
+        return values
 
     def _tree(self, datum: Datum, data: WallExpression) -> Node:
         """An expression on its face, differentiated."""
