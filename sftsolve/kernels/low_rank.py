@@ -91,7 +91,7 @@ class BoundLowRank:
         self._volume = grid.cell_volume
         self._phi = kernel.phi.reshape(kernel.rank, 1, -1)
         self._psi = None if kernel.psi is None else kernel.psi.reshape(kernel.rank, 1, -1)
-        self._same = index[0] == index[1]
+        self._same, self._field = index[0] == index[1], index[0]
         a, b = (0, index[0], 0), (0, index[1], 0)
         self._weights = np.asarray(kernel.weights, np.float64)
         # One bank for both fields is read once for both; the integrals of a come first, those of b last.
@@ -123,6 +123,17 @@ class BoundLowRank:
 
     def symbol(self) -> None:
         return None
+
+    def damping(self) -> tuple[int, np.ndarray, np.ndarray] | None:
+        """The part of F' that is sure to damp, -sum_r s_r phi_r <phi_r, .> on one field with s_r = 2 g_r > 0; None for none.
+
+        (number of the field, phi (rank, cells), s). Between two fields or with another psi, half of the eigenvalues are positive.
+        """
+        kept = self._weights > 0.0
+        if not self._same or self._psi is not None or not kept.any():
+            return None
+        phi = self._phi[:, 0]
+        return self._field, phi if kept.all() else phi[kept], 2.0 * self._weights[kept]
 
     def bound(self, t: float = 0.0) -> float:
         """Largest |eigenvalue| of F', exact: that of a matrix of twice the rank, made of the functions' inner products."""

@@ -15,6 +15,7 @@ from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.codegen.terms import stencil
 from sftsolve.expression import Derivative
 from sftsolve.grid import AXES, Grid
+from sftsolve.kernels.low_rank import BoundLowRank
 from sftsolve.kernels.pointwise import PointwiseMatrix
 from sftsolve.kernels.protocol import Operator
 from sftsolve.linear.faces import Faces, is_face_form
@@ -26,6 +27,7 @@ from sftsolve.linear.part import DiagonalPart, LinearPart
 from sftsolve.linear.split import quadratic
 from sftsolve.linear.symbols import Bases, Table, bases_of, symbol, symbols
 from sftsolve.linear.varying import CellPart, Decay, FacePart, VaryingPart
+from sftsolve.linear.woodbury import LowRankPart, Nothing
 from sftsolve.state import Layout
 
 log = logging.getLogger("sftsolve")
@@ -70,9 +72,26 @@ class Split:
             part = self._varying(mixed)
         if part is None:
             part = self._constant()
+        part = self._with_low_rank(part)
         for note in self.notes:
             log.info("linear part: %s", note)
         return part
+
+    def _with_low_rank(self, part: LinearPart | None) -> LinearPart | None:
+        """Stiff low-rank kernels join, one round the other."""
+        for operator in self.operators:
+            found = operator.damping() if isinstance(operator, BoundLowRank) else None
+            if found is None:
+                continue
+            field, phi, strengths = found
+            base: LinearPart | Nothing = Nothing(self._still_modes()) if part is None else part
+            joined = LowRankPart(base, phi, strengths, field, self.grid.cell_volume, self.layout, len(self.fields))
+            if joined.radius - base.radius > _STIFF * base.radius:
+                part = joined
+        return part
+
+    def _still_modes(self) -> Modes:
+        return Modes({(a, a): np.zeros(()) for a in range(len(self.fields))}, self.bases, self.layout)
 
     def _constant(self) -> LinearPart | None:
         table = self._symbols(self.found.constant)
