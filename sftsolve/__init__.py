@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sftsolve.errors import SftError
     from sftsolve.friction import FLRW, Friction
     from sftsolve.grid import Grid
+    from sftsolve.kernels.batched import BatchedMatrix
     from sftsolve.kernels.convolution import Convolution
     from sftsolve.kernels.dense import Dense
     from sftsolve.kernels.fractional import Fractional
@@ -43,6 +44,7 @@ _WHERE = {
     "FLRW": "friction",
     "Action": "action",
     "BatchSchedule": "sources",
+    "BatchedMatrix": "kernels.batched",
     "Convolution": "kernels.convolution",
     "Dense": "kernels.dense",
     "Fractional": "kernels.fractional",
@@ -73,6 +75,7 @@ __all__ = [
     "FLRW",
     "Action",
     "BatchSchedule",
+    "BatchedMatrix",
     "Convolution",
     "Dense",
     "Fractional",

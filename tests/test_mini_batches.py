@@ -163,3 +163,42 @@ def test_examples_that_do_not_fit_or_are_not_finite():
         system(sft.MiniBatches(np.where(np.arange(16).reshape(2, 8) == 11, np.nan, 1.0), 2))
     with pytest.raises(ActionError, match="other examples"):
         system(sft.MiniBatches(EXAMPLES, schedule=sft.BatchSchedule(9, 3)))
+
+
+def test_a_run_shows_every_batch_and_hits_every_jump():
+    """w' = mean of the batch - w through the whole path: exact to the tolerance although F jumps at every batch."""
+    source = sft.MiniBatches(EXAMPLES, 4, every=0.5, seed=3)
+    action = sft.Action(["w"], "w**2/2 - J*w", sources={"J": source}, friction=sft.Friction(gamma=1.0))
+    w = np.zeros(8)
+    for k in range(6):
+        w = mean(0.5 * k) + (w - mean(0.5 * k)) * np.exp(-0.5)
+    options = {"end": 3.0, "clock": "t", "method": "tsit5", "rtol": 1e-9, "atol": 1e-11, "progress": False}
+    result = sft.solve(action, GRID, {"w": 0.0}, **FLOW, **options)
+    np.testing.assert_allclose(result.w[-1, 0], w, rtol=0, atol=2e-8)
+    assert result.stats.rejected <= 2
+
+
+def filter_on_noise():
+    images = np.random.default_rng(2).standard_normal((6, 5, 4))
+    return sft.network.image_filter(images, images[::-1].copy(), [(0, 0), (0, 1), (1, 0)], kappa=0.1)
+
+
+def test_an_image_filter_by_batches():
+    """Force and cost in a batch are those of the filter on its examples alone."""
+    network = filter_on_noise()
+    plan = sft.BatchSchedule(6, 4, every=2.0, seed=1)
+    theory = sft.discretise(network.action(batches=plan), network.grid(), **FLOW)
+    assert theory.time_dependent and theory.switches(0.0, 5.0) == [2.0, 4.0]
+    w = np.random.default_rng(3).standard_normal(network.shape)
+    for t in (0.0, 3.0, 4.0, 1.0):
+        part = network.part(plan.examples(plan.number(t)))
+        np.testing.assert_allclose(theory.force(w, t), -part.gradient(w), rtol=0, atol=1e-12)
+        assert theory.cost(w, t) == pytest.approx(part.cost(w), rel=1e-12)
+    state, out = theory.state(dict(zip(network.fields, w, strict=True))), theory.state(dict.fromkeys(network.fields, 0.0))
+    theory.enter(0.0)
+    theory.force_into(state, out, 2.0)  # the limit from before
+    np.testing.assert_allclose(out.w, -network.part(plan.examples(0)).gradient(w), rtol=0, atol=1e-12)
+    with pytest.raises(sft.SftError, match="other examples"):
+        network.action(batches=sft.BatchSchedule(5, 2))
+    with pytest.raises(ActionError, match="BatchedMatrix is not clear"):
+        sft.BatchedMatrix(["w"], 3, len)

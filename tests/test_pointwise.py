@@ -5,9 +5,8 @@ import pytest
 from numba.core import event
 
 import sftsolve as sft
-from sftsolve import system as system_module
 from sftsolve.errors import ActionError, GridError
-from sftsolve.kernels import pointwise
+from sftsolve.kernels import pointwise, wall_data
 
 SHAPES = [(7,), (4, 5), (3, 2, 4)]
 
@@ -111,7 +110,7 @@ def test_results_do_not_depend_on_threads(monkeypatch):
     matrix, vector, w = parts(count, shape)
     results = {}
     for number in (1, 2, 5):
-        for module in (pointwise, system_module):
+        for module in (pointwise, wall_data):
             monkeypatch.setattr(module, "slabs", lambda cells, number=number: number)
         system = system_of([sft.PointwiseMatrix(names(count), matrix, vector)], names(count), shape)
         results[number] = (system.force(w), system.jvp(w, w), np.array(system.cost(w)))

@@ -95,11 +95,10 @@ class BoundMatrix:
 
     def __init__(self, kernel: PointwiseMatrix, index: np.ndarray, grid: Grid, layout: Layout):
         count, cells = len(index), layout.shape
-        pairs = [(a, b) for a in range(count) for b in range(a, count)]
-        self._upper = np.empty((len(pairs), *cells))
-        for number, (a, b) in enumerate(pairs):
-            self._upper[number] = (0.5 * (kernel.matrix[a, b] + kernel.matrix[b, a])).reshape(cells)
-        self._vector = np.ascontiguousarray(kernel.vector.reshape(count, *cells))
+        self._pairs = [(a, b) for a in range(count) for b in range(a, count)]
+        self._upper = np.empty((len(self._pairs), *cells))
+        self._vector = np.empty((count, *cells))
+        self.load(kernel)
         self._index, self._volume = index, grid.cell_volume
         self._offset = np.array(layout.offset, np.int64)
         parts = slabs(grid.size)
@@ -109,9 +108,15 @@ class BoundMatrix:
         self._sum_boxes = boxes.for_sums(region)
         self._sums = np.zeros(len(self._sum_boxes))
         self._energy = _energy if parts == 1 else _energy_threads
-        self._bound = max(
-            float(sum(np.abs(self._upper[pairs.index((min(a, b), max(a, b)))]) for b in range(count)).max()) for a in range(count)
-        )
+
+    def load(self, kernel: PointwiseMatrix) -> None:
+        """Take up the values of M and b."""
+        count, cells = len(self._vector), self._upper.shape[1:]
+        for number, (a, b) in enumerate(self._pairs):
+            self._upper[number] = (0.5 * (kernel.matrix[a, b] + kernel.matrix[b, a])).reshape(cells)
+        self._vector[...] = kernel.vector.reshape(self._vector.shape)
+        rows = [[self._pairs.index((min(a, b), max(a, b))) for b in range(count)] for a in range(count)]
+        self._bound = max(float(sum(np.abs(self._upper[number]) for number in row).max()) for row in rows)
 
     def add_force(self, state: State, out: State, t: float) -> None:
         self._apply(state.storage, out.storage, self._upper, self._vector, self._index, self._offset, self._boxes, True)

@@ -13,9 +13,11 @@ from sftsolve.action import Action
 from sftsolve.errors import ConfigError, GridError
 from sftsolve.friction import Friction
 from sftsolve.grid import Grid
+from sftsolve.kernels.batched import BatchedMatrix
 from sftsolve.kernels.pointwise import PointwiseMatrix
 from sftsolve.network import checks
 from sftsolve.network.descent import descend
+from sftsolve.sources import BatchSchedule, MiniBatches
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -128,20 +130,43 @@ class ImageFilter:
 
         return descend(checks.weights(w, self.shape), gradient, cost, learning_rate=learning_rate, steps=steps, history=history)
 
-    def action(self, friction: Friction | None = None) -> Action:
+    def action(self, friction: Friction | None = None, batches: BatchSchedule | None = None) -> Action:
         """The field theory on `grid()`: the same cost, constant included, with minus the same gradient as its force.
 
-        c = Y2 + kappa/2 sum_k grad2(w_k), and a PointwiseMatrix of `mass_matrix` and `drive`. Y2 is `target_square`.
+        c = Y2 + kappa/2 sum_k grad2(w_k), and a PointwiseMatrix of `mass_matrix` and `drive`. Y2 is `target_square`. With
+        `batches`, a schedule of the training pairs, all three are those of the mini-batch that is shown at the time.
+
+        Raises
+        ------
+        ConfigError : a schedule of other examples
         """
         stiffness = " + ".join(f"grad2({field})" for field in self.fields)
+        squares: Any = self.target_square if batches is None else MiniBatches(self._squares_of, schedule=batches)
+        if batches is None:
+            kernel: Any = PointwiseMatrix(list(self.fields), self.mass_matrix, self.drive)
+        elif batches.count != self.examples:
+            raise ConfigError("the batches are of other examples", expected=f"{self.examples} examples", given=batches.count)
+        else:
+            kernel = BatchedMatrix(list(self.fields), batches, self._matrices_of)
         return Action(
             fields=list(self.fields),
             cost=f"Y2 + kappa/2*({stiffness})",
             parameters={"kappa": self.kappa},
-            sources={"Y2": self.target_square},
-            kernels=[PointwiseMatrix(list(self.fields), self.mass_matrix, self.drive)],
+            sources={"Y2": squares},
+            kernels=[kernel],
             friction=friction,
         )
+
+    def part(self, chosen: np.ndarray) -> ImageFilter:
+        """The same filter on some of the training pairs, by their numbers."""
+        return ImageFilter(self.inputs[chosen], self.targets[chosen], self.offsets, self.kappa)
+
+    def _matrices_of(self, chosen: Array) -> tuple[Array, Array]:
+        part = self.part(chosen)
+        return part.mass_matrix, part.drive
+
+    def _squares_of(self, chosen: Array) -> Array:
+        return self.part(chosen).target_square
 
     @cached_property
     def mass_matrix(self) -> Array:

@@ -64,6 +64,12 @@ class BatchSchedule:
         begin = -math.inf if number == 0 else self.start + number * self.every
         return begin, self.start + (number + 1) * self.every
 
+    def holds(self, number: int, t: float) -> bool:
+        """Whether t lies while a batch is shown, its ends included."""
+        begin, end = self.piece(number)
+        slack = ROUNDING * self.every
+        return begin - slack <= t <= end + slack
+
     def examples(self, number: int) -> np.ndarray:
         """The examples of a batch, sorted."""
         epoch, place = divmod(number, self.batches)
