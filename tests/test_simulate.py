@@ -100,6 +100,7 @@ def test_a_field_on_a_grid(gamma, clock):
         rtol=1e-8,
         atol=1e-9,
         save_every=0.25 if clock == "t" else 0.25 / gamma,
+        method="tsit5",
         **QUIET,
     )
     omega2 = m2 + stiffness * (2 * n * math.sin(math.pi * 2 / n)) ** 2
@@ -295,7 +296,7 @@ def test_solve_writes_a_file(tmp_path):
         assert file["tau"][:].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0] and file["t"][:].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
     again = sft.open(path)
     settings = again.meta["settings"]
-    assert settings["purpose"] == "test" and settings["method"] == "tsit5" and settings["gamma"] == 2.0
+    assert settings["purpose"] == "test" and settings["method"].startswith("tsit5") and settings["gamma"] == 2.0
     assert again.meta["config"] == "[grid]\n"
     with pytest.raises(FileError):
         solve(action, grid, {"w": 1.0}, **(options | {"overwrite": False}))
@@ -483,7 +484,7 @@ def test_auto_says_what_it_takes(caplog):
     action = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=1.0))
     with caplog.at_level(logging.INFO, logger="sftsolve"):
         result = solve(action, grid, {"w": 1.0}, end=0.1, rtol=1e-3, **QUIET)
-    assert result.stats.method == "rk32" and '"auto" takes rk32' in caplog.text
+    assert result.stats.method.startswith("rk32 (auto: ") and '"auto" takes rk32' in caplog.text
 
 
 def test_progress_on_a_terminal():

@@ -87,12 +87,13 @@ def simulate(
     StepError : the solution stops being finite, or the smallest step is rejected, or `max_steps` are done. The last good state
         is saved as the last snapshot, unless it is the first; the attribute `result` of the error holds what there is, or None
     """
-    if isinstance(stepper, str):
-        stepper = make_stepper(stepper, system, rtol)
     tolerance = Tolerance.of(rtol, atol, system.fields)
     times = Times(end, clock, save_every, save_at, scalars_every)
     axis, due = times.on(system.clock, state.t, system.switches)
     system.check_times(state.t, axis.t(due[-1].time))
+    system.enter(state.t)
+    if isinstance(stepper, str):
+        stepper = make_stepper(stepper, system, tolerance.rtol, state, axis.theta(due[-1].time))
     limits = {"first_step": first_step, "max_step": max_step, "max_steps": max_steps}
     checked = {name: None if value is None else axis.check(name, value) for name, value in limits.items()}
     description = RunDescription(
@@ -108,7 +109,7 @@ def simulate(
         out.begin(description)
         run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
         run.choose_first_step(checked["first_step"], checked["max_step"])
-        with Interrupts() as interrupts, ProgressBar(progress, stepper.method) as bar:
+        with Interrupts() as interrupts, ProgressBar(progress, stepper.method.split(" (")[0]) as bar:
             return run.through(interrupts, bar)
 
 

@@ -13,7 +13,7 @@ from sftsolve.grid import Grid
 from sftsolve.output import HDF5Writer, MemoryWriter, Result
 from sftsolve.simulation.run import simulate
 from sftsolve.simulation.times import Times
-from sftsolve.stepping import Tolerance, check_memory, make_stepper, resolve
+from sftsolve.stepping import Tolerance, check_memory, resolve
 from sftsolve.system import discretise
 
 
@@ -74,11 +74,11 @@ def solve(
     StepError : the solution stops being finite, or steps become too short; what was good is saved first, see `simulate`
     """
     # Everything that can be wrong with the arguments, before anything is compiled.
-    method = resolve(method, Tolerance.of(rtol, atol, action.fields).rtol)
+    known = resolve(method, Tolerance.of(rtol, atol, action.fields).rtol)
     times = Times(end, clock, save_every, save_at, scalars_every)
     times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
     writer = MemoryWriter() if output is None else HDF5Writer(output, overwrite)
-    check_memory(method, len(action.fields), grid, dtype, dynamics == "damped")
+    check_memory(known, len(action.fields), grid, dtype, dynamics == "damped")
     system = discretise(action, grid, order=order, dynamics=dynamics, dtype=dtype)
     state = system.state(initial, velocity)
     if not allow_ill_posed:
@@ -86,7 +86,7 @@ def solve(
     return simulate(
         system,
         state,
-        make_stepper(method, system),
+        method,
         end=end,
         clock=clock,
         rtol=rtol,

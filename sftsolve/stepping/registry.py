@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sftsolve.errors import ConfigError, GridError, nearest
 from sftsolve.grid import Grid
 from sftsolve.state import Layout, State
+from sftsolve.stepping.auto import Automatic, explicit_method
 from sftsolve.stepping.control import StepRule, Tolerance
 from sftsolve.stepping.descent import Descent, HeavyBall, Nesterov
 from sftsolve.stepping.discrete_gradient import DiscreteGradient
@@ -34,8 +35,15 @@ class Stepper(Protocol):
     snapshots do not cut steps; and ``fixed_step``, the length in t that all of its steps must have, or None.
     """
 
-    force_evaluations: int
-    linear_solves: int
+    @property
+    def force_evaluations(self) -> int:
+        """How many forces it has evaluated."""
+        ...
+
+    @property
+    def linear_solves(self) -> int:
+        """How many shifted systems it has solved."""
+        ...
 
     @property
     def rule(self) -> StepRule:
@@ -146,21 +154,16 @@ STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (*_WEAK, *_BAND, *_STRONG), 
 _CLASSES: tuple[Any, ...] = (Leapfrog, Leapfrog4, RungeKuttaChebyshev, DiscreteGradient, Descent, HeavyBall, Nesterov)
 STEPPERS |= {kind.method: _of(kind) for kind in _CLASSES}
 
-# Below this rtol the fifth order of tsit5 saves more steps than its three further stages cost.
-_TIGHT = 1e-4
-
 
 def resolve(method: str, rtol: float) -> str:
-    """The stepper's name that `method` stands for; "auto" chooses by tolerance.
+    """The name of a stepper; for "auto" the explicit method of this tolerance, which is what it takes where nothing is stiff.
 
     Raises
     ------
-    ConfigError : unknown, or not there yet
+    ConfigError : unknown
     """
     if method == "auto":
-        chosen = "tsit5" if rtol < _TIGHT else "rk32"
-        log.info('method "auto" takes %s at rtol = %g', chosen, rtol)
-        return chosen
+        return explicit_method(rtol)
     if method in STEPPERS:
         return method
     known = ("auto", *STEPPERS)
@@ -169,8 +172,19 @@ def resolve(method: str, rtol: float) -> str:
     )
 
 
-def make_stepper(method: str, system: Any, rtol: float = 1e-6) -> Stepper:
-    """A stepper for `system` by name, see `resolve`."""
+def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | None = None, end: float | None = None) -> Stepper:
+    """A stepper for `system` by name.
+
+    Parameters
+    ----------
+    state, end : from where, and to which theta: "auto" then chooses for this way (`auto.choose`), else by `rtol` alone
+
+    Raises
+    ------
+    ConfigError : an unknown name, or a method that cannot step this dynamics
+    """
+    if method == "auto" and state is not None and end is not None:
+        return Automatic(system, state, end, rtol, lambda name: STEPPERS[name].build(system))
     return STEPPERS[resolve(method, rtol)].build(system)
 
 

@@ -95,7 +95,7 @@ class Pace:
                 f"1/gamma^2 = {gamma**-2:.1g}, without the fast friction"
             )
         if limited:
-            text.append("a coarser grid allows longer steps; implicit and exponential steppers, made for this, are not here yet")
+            text.append('a coarser grid allows longer steps; method="auto" takes one made for stiffness, where there is any')
         else:
             text.append("a larger rtol takes fewer steps")
         return "; ".join(text)

@@ -1,0 +1,188 @@
+"""The method "auto": chosen from the linear part, the stiffness and the friction, and chosen anew where steps run into stability.
+
+What a method would cost is counted in forces: an explicit method is held to its stable step; exponential and implicit methods
+take some tens of steps whatever the stiffness, but each has transforms or solves to do. The cheapest is taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sftsolve.state import State
+from sftsolve.stepping.control import StepRule, Tolerance
+from sftsolve.stepping.stiffness import stable_step
+from sftsolve.stepping.tableaus import tableau
+
+log = logging.getLogger("sftsolve")
+
+# Below this rtol the fifth order of tsit5 saves more steps than its three further stages cost.
+_TIGHT = 1e-4
+# Steps that accuracy asks of a method whose error goes as h^k, about 2 rtol^(-1/k) (rkc2: 3.5), measured on smooth problems.
+_STEPS, _STEPS_STABILISED = 2.0, 3.5
+# Cost in forces of the transforms of a step of etdrk4, and of a solve with varying coefficients; on small and on large grids.
+_TRANSFORMS, _SOLVE = (20.0, 60.0), (15.0, 50.0)
+_LARGE = 1 << 17  # cells
+# Orders above 2 of the multistep methods need eps lambda below this (`multistep`).
+_UNDERDAMPED = 2.9
+# Fewer steps than this between switches do not repay a multistep method's start.
+_FEW = 15
+# Looks at a run's stability: after so many steps, then at every doubling; or after so many rejections since the last look.
+_FIRST_LOOK, _REJECTIONS = 50, 5
+_LIMITED = 0.5  # share of the stable step from which on stability, not accuracy, sets the step
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and why."""
+
+    method: str
+    reason: str
+
+
+def explicit_method(rtol: float) -> str:
+    """The explicit method for a tolerance."""
+    return "tsit5" if rtol < _TIGHT else "rk32"
+
+
+def choose(system: Any, state: State, length: float, rtol: float, switches: int = 0) -> Choice:
+    """The method that reaches the end soonest.
+
+    Parameters
+    ----------
+    system, state : what is stepped, and from where
+    length : way to the end in theta
+    switches : how many known switches lie on it
+    """
+    explicit = explicit_method(rtol)
+    clock, t = system.clock, state.t
+    radius = float(system.spectral_radius(state))
+    if not math.isfinite(radius):
+        return Choice(explicit, "the force's Jacobian is not finite")
+    table = tableau(explicit)
+    large = system.grid.size >= _LARGE
+    least = {k: _STEPS * rtol ** (-1 / k) for k in (3, 4, 5)}
+    stable = length / stable_step(table, clock, radius, t)
+    if stable <= least[table.embedded + 1]:
+        return Choice(explicit, f"steps are not held short by stability, |F'| about {radius:.3g}")
+    costs = {explicit: (table.stages - 1) * stable}
+    reasons = {explicit: f"stability takes few steps more than accuracy, |F'| about {radius:.3g}"}
+    eps, kappa = clock.eps_at(t), clock.kappa_at(t)
+    if clock.damped:
+        square = kappa**2 - 4 * eps * radius
+        slow = 2 * radius / (kappa + math.sqrt(square)) if square > 0 else math.sqrt(radius / eps)
+        costs["rk4-friction"] = 4 * max(least[4], length * slow / 2.5) + 1
+        reasons["rk4-friction"] = f"friction alone is stiff, gamma = {clock.gamma_at(t):.3g}"
+    else:
+        steps = _STEPS_STABILISED * rtol ** (-1 / 3)
+        costs["rkc2"] = steps * max(2.0, math.sqrt(1 + 1.54 * radius * length / steps))
+        reasons["rkc2"] = f"the flow is moderately stiff, |F'| about {radius:.3g}"
+    linear = system.linear
+    if linear is not None and linear.radius > 0.1 * radius:
+        rest = float(system.spectral_radius(state, less=linear))
+        # What is left of the force is explicit.
+        steps = max(least[4], rest * length / 2.5)
+        if linear.modes is not None:
+            costs["etdrk4"] = (_TRANSFORMS[large] + 4) * steps
+            reasons["etdrk4"] = f"the stiffness is diagonal in modes, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
+        else:
+            method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, switches * _FEW > steps)
+            costs[method] = (_SOLVE[large] + 1.5) * steps * (2 if method == "sbdf4" else 5)
+            reasons[method] = f"the stiffness varies in space, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
+    best = min(costs, key=lambda method: costs[method])
+    return Choice(best, reasons[best])
+
+
+def _implicit(underdamped: float, restarts: bool) -> str:
+    return "sbdf4" if underdamped <= _UNDERDAMPED and not restarts else "ark436"
+
+
+class Automatic:
+    """A stepper that is another, as `choose` says, and becomes one more where stability comes to limit its steps.
+
+    Parameters
+    ----------
+    system, state, end, rtol : what is stepped, from where and to which theta
+    build : makes a stepper by name
+    """
+
+    def __init__(self, system: Any, state: State, end: float, rtol: float, build: Callable[[str], Any]):
+        self.system, self._end, self._rtol, self._build = system, end, rtol, build
+        self._before = [0, 0]
+        self._names: list[str] = []
+        self._switches = len(system.switches(state.t, system.clock.t(end)))
+        self._take(choose(system, state, end - system.clock.theta(state.t), rtol, self._switches))
+        self._count, self._look, self._rejections, self._length = 0, _FIRST_LOOK, 0, 0.0
+
+    @property
+    def method(self) -> str:
+        """The methods taken, one after the other, and the reason for the last."""
+        return f"{' -> '.join(self._names)} (auto: {self._reason})"
+
+    @property
+    def force_evaluations(self) -> int:
+        return self._before[0] + self.inner.force_evaluations
+
+    @property
+    def linear_solves(self) -> int:
+        return self._before[1] + self.inner.linear_solves
+
+    @property
+    def rule(self) -> StepRule:
+        return self.inner.rule
+
+    @property
+    def error_exponent(self) -> int:
+        return self.inner.error_exponent
+
+    def reset(self) -> None:
+        self.inner.reset()
+
+    def first_step(self, state: State, tolerance: Tolerance) -> float:
+        return self.inner.first_step(state, tolerance)
+
+    def step(self, state: State, h: float, tolerance: Tolerance) -> float:
+        if self._count >= self._look or self._rejections >= _REJECTIONS:
+            self._reconsider(state, h)
+        error = self.inner.step(state, h, tolerance)
+        self._rejections += not error <= 1.0
+        self._length = h
+        return error
+
+    def accept(self, state: State) -> None:
+        self.inner.accept(state)
+        self._count += 1
+
+    def force(self, state: State) -> State:
+        return self.inner.force(state)
+
+    def interpolate(self, state: State, c: float, out: State) -> None:
+        self.inner.interpolate(state, c, out)
+
+    def stable_step(self, radius: float) -> float:
+        return self.inner.stable_step(radius)
+
+    def not_finite(self, state: State) -> tuple[int, tuple[int, ...]] | None:
+        return self.inner.not_finite(state)
+
+    def _reconsider(self, state: State, h: float) -> None:
+        """Choose again if stability holds the steps short and many are still to come."""
+        self._look, self._rejections = max(2 * self._count, _FIRST_LOOK), 0
+        left = self._end - self.system.clock.theta(state.t)
+        stable = self.inner.stable_step(float(self.system.spectral_radius(state)))
+        if h < _LIMITED * stable or left < _FIRST_LOOK * h:
+            return
+        choice = choose(self.system, state, left, self._rtol, self._switches)
+        if choice.method != self._names[-1]:
+            self._before = [self.force_evaluations, self.linear_solves]
+            del self.inner
+            self._take(choice)
+
+    def _take(self, choice: Choice) -> None:
+        self.inner = self._build(choice.method)
+        self._names.append(choice.method)
+        self._reason = choice.reason
+        log.info('method "auto" takes %s: %s', choice.method, choice.reason)

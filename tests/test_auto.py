@@ -1,0 +1,73 @@
+"""The method "auto": what it takes for which problem, why, and what it does when a problem turns stiff."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import sftsolve as sft
+from sftsolve.simulation import simulate
+from sftsolve.stepping.auto import choose
+
+LENGTH = {"damped": 1.0, "gradient-flow": 1.0}
+
+
+def problem(stiffness, *, cells=64, dynamics="gradient-flow", gamma=1.0, cost="D/2*grad2(w) + w**4/4 - w**2/2", **more):
+    grid = sft.Grid(shape=(cells,), length=(1.0,))
+    action = sft.Action(fields=["w"], cost=cost, parameters={"D": stiffness}, friction=sft.Friction(gamma=gamma), **more)
+    return sft.discretise(action, grid, dynamics=dynamics)
+
+
+def chosen(system, length=1.0, rtol=1e-6, switches=0):
+    return choose(system, system.state({"w": "0.3*sin(2*pi*x)"}), length, rtol, switches)
+
+
+@pytest.mark.parametrize("dynamics", ["damped", "gradient-flow"])
+@pytest.mark.parametrize(("rtol", "method"), [(1e-3, "rk32"), (1e-6, "tsit5")])
+def test_what_is_not_stiff_is_explicit(dynamics, rtol, method):
+    assert chosen(problem(1e-5, dynamics=dynamics), rtol=rtol).method == method
+
+
+def test_friction_alone():
+    choice = chosen(problem(1e-5, dynamics="damped", gamma=1e4))
+    assert choice.method == "rk4-friction" and "gamma = 1e+04" in choice.reason
+
+
+@pytest.mark.parametrize(("dynamics", "gamma"), [("gradient-flow", 1.0), ("damped", 3.0), ("damped", 1e6)])
+def test_constant_stiffness(dynamics, gamma):
+    choice = chosen(problem(100.0, dynamics=dynamics, gamma=gamma))
+    assert choice.method == "etdrk4" and "modes" in choice.reason
+
+
+def test_varying_stiffness():
+    cost = "D/2*(1 + x*x)*grad2(w) + w**4/4 - w**2/2"
+    assert chosen(problem(100.0, cost=cost)).method == "sbdf4"
+    assert chosen(problem(100.0, cost=cost), switches=100).method == "ark436"
+    assert chosen(problem(1e6, cost=cost, dynamics="damped", gamma=3.0), length=100.0).method == "ark436"
+
+
+def test_stiffness_that_depends_on_the_state_and_waves_without_an_end():
+    assert chosen(problem(10.0, cost="D/2*(1 + w*w)*d(w, x)**4 + w**2/2")).method in ("rkc2", "tsit5")
+    # A wave is not stiff: at gamma = 0 explicit steps are as long as its period asks.
+    assert chosen(problem(1e-2, dynamics="damped", gamma=0.0)).method == "tsit5"
+
+
+def test_a_run_says_what_it_took_and_why(caplog):
+    system = problem(100.0)
+    with caplog.at_level(logging.INFO, "sftsolve"):
+        result = simulate(system, system.state({"w": "0.3*sin(2*pi*x)"}), "auto", end=1.0, progress=False)
+    assert result.stats.method.startswith("etdrk4 (auto: ") and "takes etdrk4: the stiffness is diagonal" in caplog.text
+    assert result.stats.steps < 60
+
+
+def test_a_problem_that_turns_stiff_changes_the_method():
+    """Stiffness in proportion to w^2 while w grows a hundredfold: the explicit steps run into stability, and a later choice is
+    another one; the numbers of evaluations go on."""
+    system = problem(1e-4, cost="D/2*w**2*grad2(w)*(1 + 1e-6*x) - w**2/2")
+    state = system.state({"w": "1 + 0.1*sin(2*pi*x)"})
+    result = simulate(system, state, "auto", end=6.5, rtol=1e-3, progress=False)
+    assert " -> rkc2 (auto: " in result.stats.method
+    explicit = simulate(system, system.state({"w": "1 + 0.1*sin(2*pi*x)"}), "rk32", end=6.5, rtol=1e-3, progress=False)
+    assert 100 < result.stats.force_evaluations < 0.8 * explicit.stats.force_evaluations
+    tight = simulate(system, system.state({"w": "1 + 0.1*sin(2*pi*x)"}), "rkc2", end=6.5, rtol=1e-6, progress=False)
+    assert np.abs(result.w[-1] / tight.w[-1] - 1).max() < 1e-2
