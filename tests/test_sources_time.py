@@ -148,3 +148,35 @@ def test_where_time_may_not_enter():
         sft.Dense("w", "w", np.eye(4), about=sft.MiniBatches(np.ones((2, 4)), 1)).bind(
             ("w",), sft.Grid(4, 1.0), Layout.of(sft.Grid(4, 1.0), 0)
         )
+
+
+STEPS = {  # switches inside (0, 3), values before and after the first
+    "floor(2*t)*x": ([0.5, 1.0, 1.5, 2.0, 2.5], 0.0, 1.0),
+    "(1 + sign(A - t))*x": ([1.3], 2.0, 0.0),
+    "abs(t - 1)*x": ([1.0], 0.0, 0.0),
+    "ceil(1/4 - t)*x": ([0.25, 1.25, 2.25], 1.0, 0.0),
+    "exp(-(x - floor(t))**2)": ([1.0, 2.0], None, None),
+    "floor(x - t)": ([], None, None),
+}
+
+
+@pytest.mark.parametrize("text", STEPS)
+def test_jumps_and_kinks_of_expressions_are_switches(text, monkeypatch):
+    uncompiled(monkeypatch)
+    switches, before, after = STEPS[text]
+    theory = sft.discretise(action(text, {"A": 1.3}, "-J*w"), GRID)
+    assert theory.switches(0.0, 3.0) == pytest.approx(switches, abs=1e-14)
+    state = theory.state({"w": 0.0})
+    out = state.like()
+    for time in switches[:1]:
+        seen = []
+        for begin, at in ((time - 0.1, time), (time - 1e-12, time)):  # the piece that ends there, then the one that starts
+            theory.enter(begin)
+            theory.force_into(state, out, at)
+            seen.append(out.w[0].copy())
+        near = [theory.action.sources_at(GRID, time + side)["J"] for side in (-1e-6, 1e-6)]
+        for found, expected in zip(seen, near, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        if before is not None:
+            x = np.broadcast_to(GRID.mesh["x"], GRID.shape)
+            np.testing.assert_allclose(seen, [before * x, after * x], rtol=0, atol=1e-14)

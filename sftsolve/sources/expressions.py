@@ -16,11 +16,15 @@ from sftsolve.sources.arrays import on_grid
 from sftsolve.sources.moving import Form, Moving, TimeSource
 from sftsolve.sources.separation import Separated, separated, varies_in_time
 from sftsolve.sources.static import evaluate_on
+from sftsolve.sources.steps import Steps
 
 
 @dataclass(frozen=True)
 class ExpressionSource(TimeSource):
-    """An expression, e.g. ``"A*cos(2*pi*x)*cos(t/900)"``, t being the physical time."""
+    """An expression, e.g. ``"A*cos(2*pi*x)*cos(t/900)"``, t being the physical time.
+
+    floor, ceil, trunc, sign and abs of what is linear in t and does not vary in space jump, or have kinks, at known times.
+    """
 
     text: str
     kind: ClassVar[str] = "an expression of the time"
@@ -32,8 +36,10 @@ class ExpressionSource(TimeSource):
         return evaluate_on(grid, self.text, parameters)
 
     def values_at(self, grid: Grid, parameters: Mapping[str, float], t: float) -> np.ndarray:
+        tree = self._tree(grid, parameters)
         with np.errstate(all="ignore"):
-            return np.asarray(evaluate(self._tree(grid, parameters), {**grid.mesh, **parameters, "t": t}), float)
+            tree = Steps([tree], parameters).frozen(tree, t)
+            return np.asarray(evaluate(tree, {**grid.mesh, **parameters, "t": t}), float)
 
     def form(self, name: str, grid: Grid, parameters: Mapping[str, float]) -> Form:
         return self._separated(name, grid, parameters).form
@@ -55,7 +61,9 @@ class MovingExpression(Moving):
         self.form = parts.form
         self._name, self._source, self._grid, self._parameters = name, source, grid, dict(parameters)
         self._arrays = parts.arrays
-        self._functions = [function_of_time(parts.scalars[scalar], parameters) for scalar in parts.form.scalars]
+        self._trees = [parts.scalars[scalar] for scalar in parts.form.scalars]
+        self._steps = Steps(self._trees, parameters)
+        self.enter(0.0)
 
     def check(self, first: float, last: float) -> None:
         """Refuse an expression that is not finite where the run starts."""
@@ -64,6 +72,14 @@ class MovingExpression(Moving):
         except GridError as error:
             message = f"{error.message} at t = {first:g}"
             raise GridError(message, expected=error.expected, given=error.given, remedy="start later, or mend it") from None
+
+    def switches(self, first: float, last: float) -> Sequence[float]:
+        return self._steps.jumps(first, last)
+
+    def enter(self, t: float) -> Sequence[str]:
+        self.start, self.end = self._steps.piece(t)
+        self._functions = [function_of_time(self._steps.frozen(tree, t), self._parameters) for tree in self._trees]
+        return ()
 
     def scalars(self, t: float) -> Sequence[float]:
         with np.errstate(all="ignore"):
