@@ -71,8 +71,9 @@ class Correction:
                 terms, weights = [*terms, out], [*weights, -slope]
             if self._sides:
                 # eps F_tau = eta F_t
-                terms = [*terms, *self._sides]
-                weights = [*weights, *(-weight / clock.gamma_at(place) for weight in self._differences(state, t))]
+                for side, weight in zip(self._sides, self._differences(state, t), strict=True):
+                    if weight:
+                        terms, weights = [*terms, side], [*weights, -weight / clock.gamma_at(place)]
         self._jvp(state, out, self._image, t)
         arrays = tuple(term.storage.reshape(-1) for term in terms)
         flat = out.storage.reshape(-1)
@@ -88,10 +89,12 @@ class Correction:
         first, last = self._piece(t, 2.0 * step)
         step = min(step, 0.25 * (last - first))
         middle = min(max(t, first + step), last - step)
-        for side, place in zip(self._sides, (middle - step, middle, middle + step), strict=True):
-            self._force(state, side, place)
         lean = (t - middle) / step**2
-        return lean - 0.5 / step, -2.0 * lean, lean + 0.5 / step
+        weights = lean - 0.5 / step, -2.0 * lean, lean + 0.5 / step
+        for side, place, weight in zip(self._sides, (middle - step, middle, middle + step), weights, strict=True):
+            if weight:
+                self._force(state, side, place)
+        return weights
 
     def _piece(self, t: float, reach: float) -> tuple[float, float]:
         """The part of time around t on which F is smooth: after `entered`, the last one that was entered, if t lies there."""

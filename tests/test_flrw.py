@@ -71,7 +71,7 @@ def test_every_derivative_carries_the_redshift(order):
     assert not np.allclose(moving.force(w, 0.0), moving.force(w, t))
 
 
-@pytest.mark.parametrize("side", [{"derivative": 0.7}, {"value": 0.4}])
+@pytest.mark.parametrize("side", [{"derivative": 0.7}, {"value": 0.4}, {"mixed": 1.5, "const": 0.6}])
 def test_walls(side):
     grid = sft.Grid(shape=(12,), length=(2.0,), boundary={"x": side})
     friction = sft.FLRW(hubble=0.2)

@@ -132,6 +132,15 @@ def test_a_jump_is_found_to_the_last_digit():
     assert clock.jump_factor(10.0) == pytest.approx(10.0) and clock.jump_factor(9.0) == 1.0
 
 
+def test_a_step_past_a_jump_by_rounding_ends_at_it():
+    clock = sft.Friction(schedule={"kind": "step", "eta": 0.5, "factor": 0.1, "every": 7.0}).clock(1, "damped")
+    start, end = clock.theta(6.0), clock.theta(7.0)
+    span = clock.span(start, (end - start) * (1 + 1e-9))
+    assert span.t(1.0) == 7.0 and span.kappa(1.0) == pytest.approx(1.0) and span.leave == pytest.approx(1.0)
+    span = clock.span(end * (1 - 1e-9), 0.2)
+    assert span.t(0.0) == 7.0 and span.enter == pytest.approx(1.0) and span.scale == pytest.approx(20.0)
+
+
 def test_every_step_counts():
     clock = sft.Friction(schedule={"kind": "step", "eta": 0.1, "factor": 0.5, "every": 10}).clock(1, "damped")
     assert clock.tau(40.0) == pytest.approx(10 * 0.1 * (1 + 0.5 + 0.25 + 0.125), rel=1e-15)

@@ -106,7 +106,11 @@ class FLRW(Friction):
         return True
 
     def __repr__(self) -> str:
-        shown = f"power={self.value:g}, t0={self.t0:g}" if self.kind == "power" else f"{self.kind}={self.value!r}"
+        shown = (
+            f"power={self.value:g}, t0={self.t0:g}"
+            if self.kind == "power"
+            else f"{self.kind}={' '.join(repr(self.value).split())[:80]}"
+        )
         return f"FLRW({shown})"
 
 
