@@ -138,7 +138,7 @@ def test_warm_start_takes_fewer_cycles():
     assert solver.solve(right, sigma, exact, True, 1e-10) == 0
 
 
-@pytest.mark.parametrize("shape, walls, kind", [((64, 64, 32), "pdn", "smooth"), ((256, 256), "dp", "noise")], ids=str)
+@pytest.mark.parametrize("shape, walls, kind", [((64, 64, 32), "pdn", "smooth"), ((512, 512), "dp", "noise")], ids=str)
 def test_results_do_not_depend_on_threads(shape, walls, kind):
     operator = FaceOperator(shape, walls, kind, 1e3)
     found = []

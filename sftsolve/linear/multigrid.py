@@ -28,6 +28,8 @@ _CYCLES = 60
 _SLOW, _STALLED = 0.3, 0.7
 # Over-relaxation: best for the cycle with two coarse corrections, in two and in three dimensions.
 _OMEGA = np.float32(1.15)
+# Cells from which on a level is shared out to threads: each of its sweeps waits for them three times.
+_SHARED = 1 << 17
 # sigma k below which L changes nothing; single precision would overflow.
 _NOTHING = 1e-30
 
@@ -123,8 +125,7 @@ class Multigrid:
         row = int(table[:, loops.ROW].max())
         self._scratch = np.zeros((self._threads, 4, 2 * row + 16), np.float32)
         sizes = table[:-1, loops.NZ] * table[:-1, loops.NY] * table[:-1, loops.NX]
-        # How many levels are shared out to threads: a launch costs more than a small level.
-        shared = int(np.sum(sizes >= SMALL)) if self._parallel else 0
+        shared = int(np.sum(sizes >= _SHARED)) if self._parallel else 0
         self._program = hierarchy.program(len(table), self.sweeps, shared)
 
     def apply(self, w: np.ndarray, out: np.ndarray, alpha: float = 0.0, beta: float = 1.0) -> None:
