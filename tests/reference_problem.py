@@ -23,11 +23,11 @@ FLOW = math.inf
 _LEFT, _RIGHT = np.arange(-1, CELLS - 1), np.arange(1, CELLS + 1) % CELLS
 
 
-def system(gamma, *, drive=1.0, frequency=3.0, stiffness=STIFFNESS, cells=CELLS, dtype="float64"):
+def system(gamma, *, drive=1.0, frequency=3.0, stiffness=STIFFNESS, cells=CELLS, dtype="float64", dynamics=None):
     """The problem discretised; all of them share one compiled module. `drive` is A, `frequency` f."""
     scale = 1.0 if gamma == FLOW else max(gamma, 1.0)
     friction = sft.Friction(gamma=1.0 if gamma == FLOW else gamma)
-    dynamics = "gradient-flow" if gamma == FLOW else "damped"
+    dynamics = dynamics or ("gradient-flow" if gamma == FLOW else "damped")
     return _discretised(friction, dynamics, drive, frequency, stiffness, scale, cells, dtype)
 
 

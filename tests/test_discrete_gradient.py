@@ -8,6 +8,7 @@ from reference_problem import CELLS, FLOW, reference, start, system
 from scipy.integrate import solve_ivp
 
 import sftsolve as sft
+from sftsolve.errors import ConfigError
 from sftsolve.simulation import simulate
 from sftsolve.stepping import Tolerance, make_stepper
 from sftsolve.stepping.discrete_gradient import DiscreteGradient, fitted
@@ -160,6 +161,11 @@ def test_a_preconditioner_changes_the_work_and_not_the_result():
         products.append(len(calls))
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-11)
     assert products[0] < products[1] / 3
+
+
+def test_a_force_that_is_no_gradient_is_refused():
+    with pytest.raises(ConfigError, match="gradient of the cost"):
+        make_stepper("discrete-gradient", system(30.0, dynamics="slow-manifold"))
 
 
 def test_reset_forgets_the_steps_before():

@@ -85,6 +85,20 @@ def test_error_follows_the_tolerance():
     assert errors[1] < errors[0] / 10
 
 
+def test_the_slow_manifold_is_stiffer_than_the_flow():
+    """F'[F]/gamma^2 adds to the radius; enough stages all the same."""
+    problem = system(12.0, dynamics="slow-manifold")
+    ends = [
+        simulate(problem, problem.state({"w": start()}), method, end=1.0, rtol=1e-5, atol=1e-6, progress=False).w[-1]
+        for method in ("rkc2", "tsit5")
+    ]
+    assert np.abs(ends[0] - ends[1]).max() < 5e-4
+    stepper, state = make_stepper("rkc2", problem), problem.state({"w": start()})
+    stepper.step(state, 1e-3, LOOSE)
+    exact = np.abs(np.linalg.eigvalsh(jacobian(state.w[0]))).max()
+    assert exact * (1 + exact / 144) < stepper._radius < 1.3 * exact * (1 + exact / 144)
+
+
 def test_the_error_estimate():
     """4/5 (w_0 - w_1) + 2/5 h (F_0 + F_1), in units of the tolerance."""
     problem = system(FLOW)

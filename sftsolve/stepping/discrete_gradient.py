@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sftsolve.errors import ConfigError
 from sftsolve.friction import Span
 from sftsolve.loops.combine import combine
 from sftsolve.loops.conjugate import Passes
@@ -56,6 +57,10 @@ class DiscreteGradient(OneStep):
     Parameters
     ----------
     system : gives the force, its Jacobian, the cost, the layout and the clock
+
+    Raises
+    ------
+    ConfigError : dynamics "slow-manifold"
     """
 
     method = "discrete-gradient"
@@ -68,6 +73,13 @@ class DiscreteGradient(OneStep):
 
     def __init__(self, system: Any):
         super().__init__(system)
+        if system.dynamics not in self.dynamics:
+            raise ConfigError(
+                "the discrete gradient needs a force that is the gradient of the cost",
+                expected=" or ".join(f'dynamics="{name}"' for name in self.dynamics),
+                given=f'dynamics="{system.dynamics}"',
+                remedy="take one of them, or another method",
+            )
         layout = self._layout
         self._passes = Passes(layout, self._count)
         self._volume = system.grid.cell_volume

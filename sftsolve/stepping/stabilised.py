@@ -80,7 +80,7 @@ def stages_for(length: float) -> int:
 
 
 class RungeKuttaChebyshev(OneStep):
-    """Second order for gradient flows w_theta = F, stable to h radius = 0.65 s^2 with s force evaluations.
+    """Second order for gradient flows and slow manifolds w_theta = F, stable to h radius = 0.65 s^2 with s force evaluations.
 
         error = 4/5 (w_0 - w_1) + 2/5 h (F_0 + F_1)
 
@@ -102,7 +102,7 @@ class RungeKuttaChebyshev(OneStep):
     order: ClassVar[int] = 2
     domain: ClassVar[tuple[float, ...]] = (math.inf,)
     system: Any
-    dynamics: ClassVar[tuple[str, ...]] = ("gradient-flow",)
+    dynamics: ClassVar[tuple[str, ...]] = ("gradient-flow", "slow-manifold")
     error_exponent = 3
 
     def __init__(self, system: Any):
@@ -138,6 +138,9 @@ class RungeKuttaChebyshev(OneStep):
         force = self.force(state)
         if self._age >= _SOMETIMES:
             self._radius, self._age = _MARGIN * self._power_iteration(state), 0
+            if self.system.dynamics == "slow-manifold":
+                # Its force is F - F'[F]/gamma^2 and less.
+                self._radius *= 1.0 + self._radius / self.system.clock.gamma_at(state.t) ** 2
         clock = self.system.clock
         self._span = clock.span(clock.theta(state.t), h)
         stages = stages_for(h * self._radius)
