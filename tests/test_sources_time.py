@@ -39,6 +39,8 @@ def parts(text, parameters=(), mesh=None):
         ("cos(t)*x + cos(t)*y + 2*cos(t)", 1, 1),
         ("x*cos(t) + x*sin(t) + 3*x", 1, 1),
         ("cos(x)/exp(x - t)", 1, 1),
+        ("exp(3*(x - t)/2)", 1, 1),
+        ("cos(2*(x + y - t))", 2, 2),
     ],
 )
 def test_what_factors(text, arrays, scalars):
@@ -57,6 +59,7 @@ EXPRESSIONS = [
     "cos(2*pi*x)*cos(t/900)",
     "sin(A*x - B*t) + exp(-t)*y",
     "exp(-(x - t)**2/A) + cos(t)",
+    "cos(2*x - B*t + 1)*exp(B*(y - t))",
     "exp(A*(y - B*t))/(1 + t**2) + tanh(3*x + t) + x*y",
     "(x - t)**2*y/3 + hypot(x, t)**0.5",
 ]

@@ -7,6 +7,7 @@ from scipy.interpolate import CubicHermiteSpline, interp1d
 
 import sftsolve as sft
 from sftsolve.errors import ActionError, ConfigError, GridError
+from sftsolve.sources.frames import Frames
 
 GRID = sft.Grid((3, 4), (1.0, 1.0))
 TIMES = np.array([-1.0, 0.0, 0.5, 2.0, 2.25, 3.0, 5.0])
@@ -128,3 +129,12 @@ def test_what_is_refused(times, frames, interpolation, hint):
     with pytest.raises((ActionError, GridError)) as caught:
         sft.TimeSeries(times, frames, interpolation)
     assert hint in str(caught.value)
+
+
+def test_the_frame_that_was_not_asked_for_the_longest_is_given_up(tmp_path):
+    with h5py.File(tmp_path / "J.h5", "w") as file:
+        file["J"] = FRAMES
+    frames = Frames("frames", {"file": tmp_path / "J.h5", "dataset": "J"}).open(GRID, keep=2)
+    for number, reads in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4)):
+        np.testing.assert_array_equal(frames.read(number), FRAMES[number])
+        assert frames.reads == reads

@@ -33,6 +33,7 @@ SURFACES = (  # by hand: -n S g w where w has a slope, S extrapolated to the wal
     ("y", "upper", "-S*w_data*w - S*v_data*v"),
     ("x", "lower", "-S*w_data*w - S*v_data*v"),
 )
+SLIDING = {"x": {"lower": {"w": {"value": "sin(2*pi*y)"}, "v": {"derivative": 0}}, "upper": {"value": 0}}}
 VALUES = {"y": {"value": "x + cos(t)*x**2"}, "x": {"value": "sin(3*y - t)"}}
 MIXED = "S/2*grad2(w) + d(w, x)*d(w, y)/4 + d(w, x, y)**2/50 + w**4/4 + v**2"
 
@@ -42,7 +43,13 @@ def fields(system, seed=1):
 
 
 @pytest.mark.parametrize(
-    ("boundary", "cost", "surfaces"), [(PLANE, "S/2*(grad2(w) + grad2(v)) + w**2*v", SURFACES), (VALUES, MIXED, ())]
+    ("boundary", "cost", "surfaces"),
+    [
+        (PLANE, "S/2*(grad2(w) + grad2(v)) + w**2*v", SURFACES),
+        (VALUES, MIXED, ()),
+        # -n K b_y v: the slope of w along its wall is known there, and v is free
+        (SLIDING, "grad2(w)/2 + grad2(v)/2 + A*d(v, x)*d(w, y)", [("x", "lower", "A*2*pi*cos(2*pi*y)*v")]),
+    ],
 )
 def test_the_rule_with_data_along_the_faces(boundary, cost, surfaces, monkeypatch):
     """Against the independent rule; with mixed derivatives the corner ghosts matter."""

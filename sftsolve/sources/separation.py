@@ -154,8 +154,9 @@ class _Splitter:
     def _call(self, node: Call) -> Factors | None:
         if node.name not in ("sin", "cos", "exp"):
             return None
-        parts = _summands(node.arguments[0])
-        if any(varies_in_space(part) and varies_in_time(part) for part in parts):
+        inner = self.split(node.arguments[0])
+        parts = [multiply(f, g) for f, g in inner or ()]
+        if inner is None or any(varies_in_space(part) and varies_in_time(part) for part in parts):
             return None
         a = add(*[part for part in parts if varies_in_space(part)])
         b = add(*[part for part in parts if not varies_in_space(part)])
