@@ -147,9 +147,10 @@ def test_every_step_counts():
 
 
 def test_friction_that_vanishes():
-    clock = sft.Friction(gamma=lambda t: max(0.0, t - 2.0)).clock(1, "damped")
-    assert clock.theta(3.0) == pytest.approx(3.0) and clock.theta(4.0) == pytest.approx(3.0 + math.log(2), rel=1e-13)
+    clock = sft.Friction(gamma=lambda t: max(0.0, t - 2.1)).clock(1, "damped")
+    assert clock.theta(3.1) == pytest.approx(3.1) and clock.theta(4.1) == pytest.approx(3.1 + math.log(2), rel=1e-12)
     assert math.isnan(clock.tau(4.0)) and not clock.trains
+    assert clock.jumps(0.0, 9.0) == pytest.approx([3.1], rel=1e-12)  # gamma = 1
     with pytest.raises(ConfigError, match="tau does not exist"):
         UserClock(clock, "tau")
     with pytest.raises(ConfigError, match="needs friction"):

@@ -30,7 +30,7 @@ def force(w):
 
 
 def friction_of(name):
-    return sft.Friction(schedule=SCHEDULES[name]) if name in SCHEDULES else sft.Friction(gamma=lambda t: max(0.0, t - 2) / 2)
+    return sft.Friction(schedule=SCHEDULES[name]) if name in SCHEDULES else sft.Friction(gamma=lambda t: t**2 / 8)
 
 
 def reference(friction, dynamics):

@@ -108,7 +108,7 @@ def _generate(function: Callable[[float], float], name: str, inverse: bool, stop
         right = min(t + length, stop)
         tail, series, least, most = _fit(function, t, right, inverse)
         size, peak = max(t, _NEAR_ZERO), max(peak, most)
-        noise = max(_NOISE, _CANCELLED * peak / max(least, 1e-300))
+        noise = max(_NOISE, _CANCELLED * peak / max(least if series else most, 1e-300))
         resolved = tail <= _RESOLVED or (tail <= noise and tail > 0.3 * last and right - t > _KINK * size)
         if not resolved and 0.5 * (right - t) > _NARROW * size:
             goal, length, last = max(goal, right), 0.5 * (right - t), tail
