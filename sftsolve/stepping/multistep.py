@@ -7,8 +7,8 @@ it and the k times before, beta those of extrapolation (U. Ascher, S. Ruuth, B. 
 variable steps: D. Wang, S. Ruuth, J. Comput. Math. 26 (2008) 838-855). Multistep methods have no stages whose order friction
 could lower.
 
-Underdamped modes are damped unconditionally by orders 1 and 2 only: the order is capped by eps lambda_max. The first steps, after
-every switch too, are taken by the additive Runge-Kutta method of order 4.
+Underdamped modes are damped unconditionally by orders 1 and 2 only. Where eps lambda_max is too large for a higher order, and for
+the first steps after the start and after every switch, the steps are those of the additive Runge-Kutta method of order 4.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Multistep(Implicit):
         self._history: list[Level] = []  # the state before first
         self._split = False
         self._by_starter = True
-        self._used = order
+        self._underdamped = False
 
     @staticmethod
     def registers(order: int, damped: bool) -> int:
@@ -74,13 +74,13 @@ class Multistep(Implicit):
 
     @property
     def starting(self) -> bool:
-        """Whether the history is too short for a multistep step."""
-        return len(self._history) < self.order
+        """Whether steps are those of the Runge-Kutta method: the history is too short, or underdamped modes ask for it."""
+        return self._underdamped or len(self._history) < self.order
 
     @property
     def error_exponent(self) -> int:
         """k of err ~ h^k."""
-        return self._starter.error_exponent if self.starting else self._used + 1
+        return self._starter.error_exponent if self.starting else self.order + 1
 
     @property
     def rule(self) -> StepRule:  # type: ignore[override]
@@ -102,6 +102,9 @@ class Multistep(Implicit):
         """Propose a step of length h in theta; returns its error in units of the tolerance (NaN or inf where it failed)."""
         clock = self.system.clock
         self._span = clock.span(clock.theta(state.t), h)
+        kappa = self._span.kappa(0.5)
+        cap = _CAPS.get(self.order, math.inf)
+        self._underdamped = self._damped and self._span.eps * self.linear.radius > cap * kappa * kappa
         self._by_starter = self.starting
         if not self._by_starter:
             return self._propose(state, self._span, tolerance)
@@ -116,6 +119,11 @@ class Multistep(Implicit):
         span = self._span
         assert span is not None, "a step comes first"
         theta, t = self.system.clock.theta(state.t), state.t
+        if self._underdamped:
+            self._forget()
+            self._starter.accept(state)
+            self.force_evaluations = self._starter.force_evaluations
+            return
         if self._by_starter:
             last = theta - self._history[0].theta if self._history else span.h
             if not 1 / _EVEN <= span.h / last <= _EVEN:
@@ -145,7 +153,7 @@ class Multistep(Implicit):
             return
         span = self._span
         assert span is not None
-        levels = self._history[: self._used]
+        levels = self._history[: self.order]
         times = [span.h, *self._times(span, levels)]
         weights = lagrange(times, c * span.h)
         self._sum(out.storage, [state.storage, *(level.w for level in levels)], weights)
@@ -157,7 +165,7 @@ class Multistep(Implicit):
 
     def _propose(self, state: State, span: Span, tolerance: Tolerance) -> float:
         self._begin(state)
-        k = self._used = self._order_for(span)
+        k = self.order
         start = Level(state.storage, state.momentum, self._remainder, state.t, self.system.clock.theta(state.t))
         levels = [start, *self._history[: k - 1]]
         times = self._times(span, levels)
@@ -218,14 +226,6 @@ class Multistep(Implicit):
         fields = [self._right, last.storage, self._other]
         changed = [span.leave * weight for weight in (-1.0 / a, 1.0 / a, 1.0 / d)]
         self._two_sums((self._right, last.momentum), fields, [-1.0 / sigma, 1.0 / sigma, 0.0], changed)
-
-    def _order_for(self, span: Span) -> int:
-        """k, or the order that still damps the stiffest wave."""
-        if not self._damped:
-            return self.order
-        kappa = span.kappa(0.5)
-        stiffness = span.eps * self.linear.radius
-        return next((k for k in range(self.order, 2, -1) if stiffness <= _CAPS[k] * kappa * kappa), 2)
 
     def _times(self, span: Span, levels: list[Level]) -> list[float]:
         """Where levels stand in the step's own time, zero at its start."""

@@ -139,7 +139,7 @@ STEPPERS["ark436"] = Method(
     AdditiveRungeKutta, 4, (*_WEAK, *_BAND[:2], *_STRONG), AdditiveRungeKutta.registers, order_in_band=1.5
 )
 for _order in (2, 3, 4):
-    # Undamped waves hold orders 3 and 4 down to 2 (`Multistep`).
+    # For weak friction sbdf3 and sbdf4 take the steps of ark436 (`Multistep`).
     _domain = (*(_WEAK if _order == 2 else ()), *_BAND, *_STRONG)
     STEPPERS[f"sbdf{_order}"] = Method(
         partial(_multistep, _order),
