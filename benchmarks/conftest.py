@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from numba import njit, prange
@@ -52,14 +54,20 @@ class Machine:
         """Bandwidth of `call`, which moves `size` bytes, as a fraction of the probe's: median and best of interleaved pairs."""
         call()
         measure = getattr(self, probe)
-        pairs = []
+        pairs, before = [], measure()
         for _ in range(rounds):
-            before, taken, after = measure(), seconds(call), measure()
-            pairs.append((0.5 * (before + after) * size / taken, taken))
+            worked = time.process_time()
+            taken = seconds(call)
+            worked = time.process_time() - worked
+            after = measure()
+            pairs.append((0.5 * (before + after) * size / taken, taken, worked / taken))
+            before = after
+        ratios, times, cores = zip(*pairs, strict=True)
         return {
-            "ratio": statistics.median(ratio for ratio, _ in pairs),
-            "best_ratio": max(ratio for ratio, _ in pairs),
-            "seconds": statistics.median(taken for _, taken in pairs),
+            "ratio": statistics.median(ratios),
+            "best_ratio": max(ratios),
+            "seconds": statistics.median(times),
+            "cores": statistics.median(cores),
         }
 
 
@@ -78,7 +86,26 @@ def report():
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    if _ROWS:
-        terminalreporter.section("ratios taken in this run")
-        for name, figures in _ROWS:
-            terminalreporter.write_line(f"{name:58s} " + "  ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+    if not _ROWS:
+        return
+    terminalreporter.section("ratios taken in this run")
+    for name, figures in _ROWS:
+        terminalreporter.write_line(f"{name:62s} " + "  ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+    if any("intensity" in figures for _, figures in _ROWS):
+        terminalreporter.write_line(f"roofline: {roofline()}")
+
+
+def roofline() -> Path:
+    """Draw operations per byte against the rate, in units of the triad's bandwidth, of all kernels that told both."""
+    file = Path(".benchmarks") / "roofline.png"
+    file.parent.mkdir(exist_ok=True)
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    points = [(name, figures["intensity"], figures["ratio"]) for name, figures in _ROWS if "intensity" in figures]
+    low, high = min(x for _, x, _ in points) / 1.5, max(x for _, x, _ in points) * 1.5
+    axes.plot([low, high], [low, high], color="0.6", label="bandwidth of the triad")
+    for number, (name, x, ratio) in enumerate(points):
+        axes.plot(x, x * ratio, "osD^v<>Pph*X"[number % 12], label=f"{name} ({ratio:.2f})")
+    axes.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="operations per byte-time of the triad")
+    axes.legend(fontsize=7, frameon=False)
+    figure.savefig(file, dpi=160)
+    return file

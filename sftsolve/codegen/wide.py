@@ -16,7 +16,7 @@ from sftsolve.codegen.module import BOX, Module, indented, slice_name, taps_of
 from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
 from sftsolve.codegen.terms import is_scalar, moved
 
-AHEAD = 4  # rows between asking for data and reading them
+AHEAD = 2  # rows between asking for data and reading them
 # The rows or planes that a sweep works on together are neighbours along this axis, by the dimension of the grid.
 JAM: dict[int, Offset] = {1: HERE, 2: (0, 1, 0), 3: (1, 0, 0)}
 
