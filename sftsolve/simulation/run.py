@@ -108,9 +108,9 @@ def simulate(
     )
     with writer or MemoryWriter() as out:
         out.begin(description)
-        run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
-        run.choose_first_step(checked["first_step"], checked["max_step"])
         with Interrupts() as interrupts, ProgressBar(progress, stepper.method.split(" (")[0]) as bar:
+            run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
+            run.choose_first_step(checked["first_step"], checked["max_step"])
             return run.through(interrupts, bar)
 
 
