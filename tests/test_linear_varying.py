@@ -232,3 +232,14 @@ def test_larger_grids(name):
     residual = found - whole.jvp(np.zeros_like(w), found) - w
     assert np.linalg.norm(residual) <= 2e-8 * np.linalg.norm(w)
     assert 1 < iterations <= most
+
+
+def test_a_stiffness_of_zero_leaves_the_matrices():
+    shape = (32, 48)
+    mass = matrices(2, shape)
+    kernel = sft.PointwiseMatrix(["a", "b"], mass, np.zeros((2, *shape)))
+    grid = box(shape, {"x": N, "y": face(N, D)})
+    whole = flow(("a", "b"), "K/2*(grad2(a) + grad2(b))", grid, parameters={"K": 0.0}, kernels=[kernel])
+    right = RNG.standard_normal((2, *shape))
+    found = solved(whole, right, 3.0)
+    assert_close(found + 3.0 * np.einsum("abyx,byx->ayx", mass, found), right, 1e-11)

@@ -194,7 +194,8 @@ class Stencil:
         for (axis, side), value in self.walls.items():
             if factors[axis] == 2:
                 near = 2 * self._near(axis, side)
-                value = 0.5 * value * near / (value + near)
+                total = value + near  # zero where the stiffness vanishes
+                value = 0.5 * np.divide(value * near, total, out=np.zeros_like(total), where=total != 0)
             walls[axis, side] = _mean(value, [f if other != axis else 1 for other, f in enumerate(factors)])
         return Stencil(faces, _mean(self.base, factors), walls)
 
