@@ -29,7 +29,7 @@ def run(folder: Path, name: str, *overrides: str) -> tuple[sft.Result, dict[str,
 
 
 def test_all_examples_are_here():
-    tested = {"de-sitter", "front-3d", "klein-gordon-3d", "mnist-denoise", "ring-two-layer"}
+    tested = {"de-sitter", "front-3d", "kink", "klein-gordon-3d", "mnist-denoise", "mnist-stiffness", "ring-two-layer"}
     assert {path.stem for path in (ROOT / "data").glob("*.toml")} == tested
 
 
@@ -76,6 +76,30 @@ class TestDenoising:
         result, _ = outcome
         assert np.allclose(result.tau, [0.0, *np.geomspace(0.1, 100.0, 40)], rtol=1e-12)
         assert result.w.shape == (41, 9, 28, 28)
+
+
+class TestStiffness:
+    def test_a_stiffness_pays_with_few_images(self, tmp_path):
+        result, table = run(tmp_path, "mnist-stiffness")
+        assert table["method"] == "etdrk4"
+        experiment = load(ROOT / "data" / "mnist-stiffness.toml")[0].network.build()
+        assert len(experiment.images.train_labels) == 20 and len(experiment.images.held_out_labels) == 980
+        assert float(table["held-out PSNR, learned"].split()[0]) == pytest.approx(18.35, abs=0.011)
+        assert np.all(np.diff(result.scalars["cost"]) <= 0)
+
+    def test_scan(self, tmp_path):
+        picture = tmp_path / "scan.png"
+        command = [sys.executable, ROOT / "scripts" / "scan_kappa.py", "--kappa", "0,0.3,1,3,100", picture]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        kappa, decibel, steps, forces = np.array([[float(entry) for entry in line.split()[:4]] for line in printed[1:6]]).T
+        assert np.array_equal(kappa, [0, 0.3, 1, 3, 100])
+        assert decibel == pytest.approx([15.82, 18.28, 18.35, 18.14, 17.21], abs=0.011)
+        baselines = {name: float(value.split()[0]) for name, value in (line.split(": ") for line in printed[6:])}
+        wanted = {"best single convolution": 17.11, "best Gaussian blur": 17.11, "noisy": 10.45}
+        assert baselines == pytest.approx(wanted, abs=0.011)
+        # The fastest mode is 250 times as fast at kappa = 100 as at 0, and no more steps are taken; rk32 evaluates 95,000 forces.
+        assert np.all(np.diff(steps) < 0) and forces[-1] < 300
+        assert picture.stat().st_size > 20_000
 
 
 class TestRing:
@@ -176,6 +200,36 @@ class TestFront:
         energy = result.scalars["energy"]
         assert energy[-1] == pytest.approx(2 * np.sqrt(3) * self.SIDE**2 * 4 / 3 * self.G, rel=2e-3)
         assert np.ptp(energy) < 1e-3 * energy[0]
+
+
+class TestKink:
+    """A sine-Gordon kink that crosses the box from wall to wall."""
+
+    V, G, X0 = 0.6, 1.25, -8.0
+
+    def errors(self, result):
+        (x,) = result.grid.coordinates
+        exact = 4 * np.arctan(np.exp(self.G * (x - self.X0 - self.V * result.t[:, None])))
+        return np.abs(result.w[:, 0] - exact)
+
+    def test_against_the_closed_form(self, tmp_path):
+        result, _ = run(tmp_path, "kink")
+        assert len(result.t) == 105 and result.t[-1] == 52.0
+        assert self.errors(result).max() < 4e-6
+        # It has come from nothing and gone to nothing: energy 8 g while its centre is far from both walls.
+        energy = result.scalars["energy"]
+        middle = np.argmin(np.abs(result.scalars["t"] - (8.0 - self.X0) / self.V))
+        assert energy[middle] == pytest.approx(8 * self.G, rel=1e-6)
+        assert energy[0] < 1e-6 and energy[-1] < 1e-5
+
+    def test_its_error_is_of_order_four(self):
+        errors = []
+        for cells in (80, 160):
+            config, _ = load(ROOT / "data" / "kink.toml", [f"grid.shape=[{cells}]", "time.rtol=1e-7", "time.atol=1e-9"])
+            job = config.build("kink.toml")
+            result = sft.solve(job.action, job.grid, **(job.options | {"output": None, "progress": False}))
+            errors.append(np.sqrt(np.mean(self.errors(result) ** 2)))
+        assert np.log2(errors[0] / errors[1]) == pytest.approx(4.0, abs=0.15)
 
 
 def test_friction_scan_finds_critical_damping(tmp_path):
