@@ -25,7 +25,7 @@ from sftsolve.errors import SftError
 
 if TYPE_CHECKING:
     from sftsolve.config import Experiment, Job
-    from sftsolve.output import Result
+    from sftsolve.output import Result, Stats
 
 app = typer.Typer(
     add_completion=False,
@@ -135,11 +135,17 @@ def _summary(result: Result, experiment: Experiment | None, picture: str) -> lis
         ("steps", f"{stats.steps} ({stats.rejected} rejected)"),
         ("force evaluations", str(stats.force_evaluations)),
         ("wall time", f"{stats.wall_time:.3g} s"),
+        *_energy(stats),
         ("cost", f"{cost[0]:.6g} -> {cost[-1]:.6g}"),
         *(experiment.rows(result) if experiment else []),
         ("file", str(result.path)),
         ("picture", picture),
     ]
+
+
+def _energy(stats: Stats) -> list[tuple[str, str]]:
+    residual = stats.energy_residual
+    return [] if residual is None else [("energy balance", f"holds to {residual:.2g} of what was exchanged")]
 
 
 def _contents(result: Result) -> list[tuple[str, str]]:
@@ -158,6 +164,7 @@ def _contents(result: Result) -> list[tuple[str, str]]:
         ("method", stats.method),
         ("steps", f"{stats.steps} ({stats.rejected} rejected), {stats.force_evaluations} force evaluations"),
         ("wall time", f"{stats.wall_time:.3g} s"),
+        *_energy(stats),
         ("command", " ".join([Path(program).name, *arguments])),
         ("started", f"{meta.get('started', '?')} on {meta.get('host', '?')}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in meta.get("versions", {}).items())),

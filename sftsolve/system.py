@@ -96,6 +96,11 @@ class System:
         return linear_part(self.action, self.grid, self.order, self.layout, self.kernels)
 
     @property
+    def corrected(self) -> bool:
+        """Whether the force is more than -dC/dw: on the slow manifold, or where it matches descent with Nesterov's momentum."""
+        return self._correction is not None
+
+    @property
     def time_dependent(self) -> bool:
         """Whether the force at a state depends on the time t explicitly."""
         return self.walls.time_dependent or any(changes_in_time(operator) for operator in self.operators)

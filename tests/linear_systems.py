@@ -16,6 +16,7 @@ class PointwiseSystem:
     order = 2
     linear = None
     time_dependent = True
+    corrected = False
 
     def __init__(self, shape, force, *, fields=("w",), gamma=1.0, dynamics="damped", dtype="float64", radius=0.0):
         self.grid = Grid(shape=shape, length=[1.0] * len(shape))

@@ -14,7 +14,9 @@ from sftsolve.output.layout import SCALARS_TIME, TIME, TRAINING_TIME, check_name
 class Stats:
     """Work that a run did.
 
-    `wall_time` is in seconds. `status` is "complete", "interrupted" (by the user) or "failed" (`message` says how).
+    `wall_time` is in seconds. `energy_residual` is what is left of the balance dE/dt + gamma int |w_t|^2 = 0 over the run,
+    relative to what was exchanged (None where the cost itself changes in time). `status` is "complete", "interrupted" (by the
+    user) or "failed" (`message` says how).
     """
 
     steps: int = 0
@@ -23,6 +25,7 @@ class Stats:
     linear_solves: int = 0
     wall_time: float = 0.0
     method: str = ""
+    energy_residual: float | None = None
     status: str = "complete"
     message: str = ""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from sftsolve.errors import StepError
 from sftsolve.output import MemoryWriter, Result, RunDescription, Stats, Writer
+from sftsolve.simulation.audit import EnergyAudit
 from sftsolve.simulation.recorder import Recorder
 from sftsolve.simulation.times import Times
 from sftsolve.state import State
@@ -107,9 +108,9 @@ def simulate(
     )
     with writer or MemoryWriter() as out:
         out.begin(description)
-        run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
-        run.choose_first_step(checked["first_step"], checked["max_step"])
         with Interrupts() as interrupts, ProgressBar(progress, stepper.method.split(" (")[0]) as bar:
+            run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
+            run.choose_first_step(checked["first_step"], checked["max_step"])
             return run.through(interrupts, bar)
 
 
@@ -138,6 +139,7 @@ class _Run:
         self.dense = hasattr(stepper, "interpolate")
         system.enter(state.t)
         stepper.reset()
+        self.audit = EnergyAudit(system, stepper, state)
 
     @property
     def steps(self) -> int:
@@ -186,6 +188,7 @@ class _Run:
             if event.switch is not None or self.system.clock.jump_factor(self.state.t) != 1.0:  # a run may end at a jump
                 self.system.cross(self.state, self.state.t)
                 self.stepper.reset()
+                self.audit.restart()
             if event.due:
                 self.recorder.record(self.state, event.time, self.controller.step, event.snapshot)
         bar.show(1.0, self.steps, last=True)
@@ -216,6 +219,7 @@ class _Run:
             self._fail(lambda saved: too_many(self.state, self.steps, saved))
         while True:
             length, hits = self._length(target)
+            self.audit.begin(self.state, self.theta, length)
             error = self.stepper.step(self.state, length, self.tolerance)
             if error <= 1.0:
                 break
@@ -227,6 +231,7 @@ class _Run:
         self.controller.accepted(length, error, self.stepper.error_exponent, self.stepper.rule)
         self.theta = target if hits else self.theta + length
         self.state.t = self.system.clock.t(self.theta)
+        self.audit.end(self.state, self.theta)
         self.pace.look(self.state, self.theta, self.steps, self.controller.step)
 
     def _length(self, target: float) -> tuple[float, bool]:
@@ -264,6 +269,7 @@ class _Run:
             linear_solves=self.stepper.linear_solves - self.before[1],
             wall_time=time.perf_counter() - self.started,
             method=self.stepper.method,
+            energy_residual=self.audit.residual(self.state),
         )
 
 

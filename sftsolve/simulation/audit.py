@@ -1,0 +1,107 @@
+"""The balance of energy over a run: what is left of  dE/dt + gamma int |w_t|^2 - dC/dt|explicit = 0  after all its steps.
+
+E = C + int |w_t|^2 / 2 (C alone for a gradient flow, which loses int |F|^2 per unit of tau). The loss is taken at the ends of all
+steps, one sum over the cells each, and integrated between switches by polynomials of degree five through the nearest six of them;
+what changes within a step, such as the first moments of a velocity that friction slaves, is not seen.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Any
+
+import numpy as np
+
+from sftsolve.loops.norms import CellSums
+from sftsolve.state import State
+
+# Gauss points and weights of [0, 1], exact for polynomials of degree five.
+_NODES = (0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15))
+_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
+_POINTS = 6
+_SLAVED = 100.0
+
+
+def integral(x: np.ndarray, y: np.ndarray) -> float:
+    """Integral of values y at ascending points x: in every interval the interpolant of the `_POINTS` points around it."""
+    count = len(x) - 1
+    if count < 1:
+        return 0.0
+    points = min(_POINTS, len(x))
+    first = np.clip(np.arange(count) - (points - 1) // 2, 0, len(x) - points)
+    window = first[:, None] + np.arange(points)
+    xs, ys = x[window], y[window]
+    differences = xs[:, :, None] - xs[:, None, :]
+    differences[:, np.arange(points), np.arange(points)] = 1.0
+    total = 0.0
+    for node, weight in zip(_NODES, _WEIGHTS, strict=True):
+        at = x[:-1] + node * np.diff(x)
+        rest = np.repeat((at[:, None] - xs)[:, None, :], points, axis=1)
+        rest[:, np.arange(points), np.arange(points)] = 1.0
+        total += weight * float(np.sum(np.diff(x) * np.sum(ys * np.prod(rest / differences, axis=2), axis=1)))
+    return total
+
+
+class EnergyAudit:
+    """Energy lost to friction along a run, and what of the balance is not accounted for.
+
+    A cost that changes in time by itself, and the corrections of the slow manifold and of matched descent, are not followed:
+    there `residual` is None.
+
+    Parameters
+    ----------
+    system, stepper : what runs
+    state : where it starts
+    """
+
+    def __init__(self, system: Any, stepper: Any, state: State):
+        self._system, self._stepper = system, stepper
+        self._sums = CellSums(system.layout, len(system.fields))
+        self._volume = system.grid.cell_volume * len(system.fields) * system.grid.size
+        self.followed = not system.time_dependent and not system.corrected
+        self._lost = 0.0
+        self._times, self._losses = array("d"), array("d")
+        self._start = self._parts(state) if self.followed else (0.0, 0.0)
+
+    def restart(self) -> None:
+        """Close the integral so far: the force or the friction jumps here."""
+        self._lost += integral(np.array(self._times), np.array(self._losses))
+        self._times, self._losses = array("d"), array("d")
+
+    def begin(self, state: State, theta: float, h: float) -> None:
+        """Note the loss at the start of a step of length h (which may be tried again with another), unless a step led there."""
+        if self.followed and len(self._times) <= 1:
+            self._times, self._losses = array("d", [theta]), array("d", [self._loss(state, h)])
+
+    def end(self, state: State, theta: float) -> None:
+        """Note the loss at the end of the step that has led to `state` at theta."""
+        if self.followed:
+            self._losses.append(self._loss(state, theta - self._times[-1]))
+            self._times.append(theta)
+
+    def residual(self, state: State) -> float | None:
+        """|E - E_0 + what friction took|, relative to the largest of what was lost, moved or exchanged; None if not followed."""
+        if not self.followed:
+            return None
+        self.restart()
+        (cost, kinetic), (cost_0, kinetic_0) = self._parts(state), self._start
+        change = cost + kinetic - cost_0 - kinetic_0
+        scale = max(self._lost, abs(change), kinetic, kinetic_0, abs(cost - cost_0))
+        return abs(change + self._lost) / scale if scale > 0 else 0.0
+
+    def _parts(self, state: State) -> tuple[float, float]:
+        """Cost and kinetic energy."""
+        if state.momentum is None:
+            return self._system.cost_of(state), 0.0
+        square = self._sums.mean_square(state.momentum) * self._volume
+        return self._system.cost_of(state), 0.5 * self._system.clock.eps_at(state.t) * square
+
+    def _loss(self, state: State, h: float) -> float:
+        """kappa int |u|^2 per unit of theta, or int |F|^2/kappa where friction slaves u to the force: in a gradient flow, and in
+        steps much longer than the layer eps/kappa, which they do not resolve.
+        """
+        kappa, eps = self._system.clock.kappa_at(state.t), self._system.clock.eps_at(state.t)
+        if state.momentum is None or kappa * h > _SLAVED * eps:
+            return self._sums.mean_square(self._stepper.force(state).storage) * self._volume / kappa
+        return kappa * self._sums.mean_square(state.momentum) * self._volume
