@@ -39,6 +39,13 @@ def test_constant_stiffness(dynamics, gamma):
     assert choice.method == "etdrk4" and "modes" in choice.reason
 
 
+def test_what_does_not_fit_is_not_taken():
+    system = problem(100.0)
+    state = system.state({"w": "0.3*sin(2*pi*x)"})
+    assert choose(system, state, 1.0, 1e-6, fits=lambda method: method != "etdrk4").method == "rkc2"
+    assert choose(system, state, 1.0, 1e-6, fits=lambda method: False).method == "tsit5"
+
+
 def test_varying_stiffness():
     cost = "D/2*(1 + x*x)*grad2(w) + w**4/4 - w**2/2"
     assert chosen(problem(100.0, cost=cost)).method == "sbdf4"

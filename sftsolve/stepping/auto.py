@@ -48,7 +48,14 @@ def explicit_method(rtol: float) -> str:
     return "tsit5" if rtol < _TIGHT else "rk32"
 
 
-def choose(system: Any, state: State, length: float, rtol: float, switches: int = 0) -> Choice:
+def choose(
+    system: Any,
+    state: State,
+    length: float,
+    rtol: float,
+    switches: int = 0,
+    fits: Callable[[str], bool] = lambda method: True,
+) -> Choice:
     """The method that reaches the end soonest.
 
     Parameters
@@ -56,6 +63,7 @@ def choose(system: Any, state: State, length: float, rtol: float, switches: int 
     system, state : what is stepped, and from where
     length : way to the end in theta
     switches : how many known switches lie on it
+    fits : whether a method's arrays fit into memory
     """
     explicit = explicit_method(rtol)
     clock, t = system.clock, state.t
@@ -92,7 +100,7 @@ def choose(system: Any, state: State, length: float, rtol: float, switches: int 
             method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, switches * _FEW > steps)
             costs[method] = (_SOLVE[large] + 1.5) * steps * (2 if method == "sbdf4" else 5)
             reasons[method] = f"the stiffness varies in space, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
-    best = min(costs, key=lambda method: costs[method])
+    best = min([method for method in costs if fits(method)] or [explicit], key=lambda method: costs[method])
     return Choice(best, reasons[best])
 
 
@@ -107,14 +115,17 @@ class Automatic:
     ----------
     system, state, end, rtol : what is stepped, from where and to which theta
     build : makes a stepper by name
+    fits : whether a method's arrays fit into memory
     """
 
-    def __init__(self, system: Any, state: State, end: float, rtol: float, build: Callable[[str], Any]):
-        self.system, self._end, self._rtol, self._build = system, end, rtol, build
+    def __init__(
+        self, system: Any, state: State, end: float, rtol: float, build: Callable[[str], Any], fits: Callable[[str], bool]
+    ):
+        self.system, self._end, self._rtol, self._build, self._fits = system, end, rtol, build, fits
         self._before = [0, 0]
         self._names: list[str] = []
         self._switches = len(system.switches(state.t, system.clock.t(end)))
-        self._take(choose(system, state, end - system.clock.theta(state.t), rtol, self._switches))
+        self._take(choose(system, state, end - system.clock.theta(state.t), rtol, self._switches, fits))
         self._count, self._look, self._rejections, self._length = 0, _FIRST_LOOK, 0, 0.0
 
     @property
@@ -175,7 +186,7 @@ class Automatic:
         stable = self.inner.stable_step(float(self.system.spectral_radius(state)))
         if h < _LIMITED * stable or left < _FIRST_LOOK * h:
             return
-        choice = choose(self.system, state, left, self._rtol, self._switches)
+        choice = choose(self.system, state, left, self._rtol, self._switches, self._fits)
         if choice.method != self._names[-1]:
             self._before = [self.force_evaluations, self.linear_solves]
             del self.inner

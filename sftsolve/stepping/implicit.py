@@ -22,6 +22,7 @@ from sftsolve.loops.combine import Arrays, combine, combine_both
 from sftsolve.state import State
 from sftsolve.stepping.base import OneStep
 from sftsolve.stepping.control import Tolerance
+from sftsolve.stepping.hermite import hermite
 
 # Residual of a solve, relative to the right side, in units of rtol: solves are to be exact against the error of a step, in cells
 # where the field is small, too. From the predictor of a multistep method that is a reduction by 1e-3 to 1e-4.
@@ -92,16 +93,15 @@ class Implicit(OneStep):
         ----------
         slopes : arrays and weights, whose sum is dw/ds at the start
         """
-        start = c * (1 - c) ** 2 * span.h
-        end, rise = c * c * (c - 1) * span.h, c * c * (3 - 2 * c)
+        (old, start, new, end), steep = hermite(c, 1)
         last = self.force(state).storage if state.momentum is None else state.momentum
         arrays, weights = slopes
         terms = [self._proposal.storage, state.storage, last, *arrays]
         leave = 1.0 if state.momentum is None else 1.0 / span.leave
-        moved = [1.0 - rise, rise, end * leave, *(start * weight for weight in weights)]
+        moved = [old, new, end * span.h * leave, *(start * span.h * weight for weight in weights)]
         if out.momentum is None:
             self._sum(out.storage, terms, moved)
             return
-        steep, scale = 6 * c * (1 - c) / span.h, self._leave_at(span, c)
-        changed = [-steep, steep, c * (3 * c - 2) * leave, *((1 - c) * (1 - 3 * c) * weight for weight in weights)]
+        scale = self._leave_at(span, c)
+        changed = [steep[0] / span.h, steep[2] / span.h, steep[3] * leave, *(steep[1] * weight for weight in weights)]
         self._two_sums((out.storage, out.momentum), terms, moved, [scale * weight for weight in changed])

@@ -184,13 +184,23 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | No
     ConfigError : an unknown name, or a method that cannot step this dynamics
     """
     if method == "auto" and state is not None and end is not None:
-        return Automatic(system, state, end, rtol, lambda name: STEPPERS[name].build(system))
+        damped, fields = system.clock.damped, len(system.fields)
+
+        def fits(name: str) -> bool:
+            return system.layout.bytes_of(_arrays(name, damped) * fields) <= _memory()
+
+        return Automatic(system, state, end, rtol, lambda name: STEPPERS[name].build(system), fits)
     return STEPPERS[resolve(method, rtol)].build(system)
 
 
 def registers(method: str, damped: bool) -> int:
     """Number of arrays as large as the fields that a method holds beside the state."""
     return STEPPERS[method].registers(damped)
+
+
+def _arrays(method: str, damped: bool) -> int:
+    """Arrays as large as the fields of a run: the method's and the state's."""
+    return registers(method, damped) + (2 if damped else 1)
 
 
 def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool) -> None:
@@ -200,7 +210,7 @@ def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool)
     ------
     GridError : the arrays of state and stepper alone are larger
     """
-    arrays = registers(method, damped) + (2 if damped else 1)
+    arrays = _arrays(method, damped)
     needed = Layout.of(grid, 1, dtype).bytes_of(arrays * fields)
     room = _memory()
     if needed > room:
