@@ -67,6 +67,24 @@ def test_a_run_says_what_it_took_and_why(caplog):
     assert result.stats.steps < 60
 
 
+def test_a_long_run_whose_accuracy_asks_for_short_steps_becomes_explicit():
+    """The exponential method is taken for its long steps; where a source allows none, a cheaper method takes the same."""
+    grid = sft.Grid(shape=(32,), length=(1.0,))
+    action = sft.Action(
+        fields=["w"],
+        cost="D/2*grad2(w) + w**2/2 - J*w",
+        parameters={"D": 0.03},
+        sources={"J": "sin(40*t)*cos(2*pi*x)"},
+        friction=sft.Friction(gamma=1.0),
+    )
+    system = sft.discretise(action, grid, dynamics="gradient-flow")
+    result = simulate(system, system.state({"w": np.zeros(32)}), "auto", end=30.0, rtol=1e-6, atol=1e-6, progress=False)
+    assert "-> tsit5 (auto: " in result.stats.method
+    rate = 1 + 0.03 * (64 * np.sin(np.pi / 32)) ** 2
+    wave = (rate * np.sin(1200.0) - 40 * np.cos(1200.0)) / (rate**2 + 1600)
+    assert np.abs(result.w[-1, 0] - wave * np.cos(2 * np.pi * grid.coordinates[0])).max() < 1e-5
+
+
 def test_a_problem_that_turns_stiff_changes_the_method():
     """Stiffness in proportion to w^2 while w grows a hundredfold: the explicit steps run into stability, and a later choice is
     another one; the numbers of evaluations go on."""

@@ -1,4 +1,4 @@
-"""The method "auto": chosen from the linear part, the stiffness and the friction, and chosen anew where steps run into stability.
+"""The method "auto": chosen from the linear part, the stiffness and the friction, and chosen anew as a run shows what it needs.
 
 What a method would cost is counted in forces: an explicit method is held to its stable step; exponential and implicit methods
 take some tens of steps whatever the stiffness, but each has transforms or solves to do. The cheapest is taken.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sftsolve.linear.part import DiagonalPart
 from sftsolve.state import State
 from sftsolve.stepping.control import StepRule, Tolerance
 from sftsolve.stepping.stiffness import stable_step
@@ -55,6 +56,7 @@ def choose(
     rtol: float,
     switches: int = 0,
     fits: Callable[[str], bool] = lambda method: True,
+    accurate: float | None = None,
 ) -> Choice:
     """The method that reaches the end soonest.
 
@@ -64,6 +66,7 @@ def choose(
     length : way to the end in theta
     switches : how many known switches lie on it
     fits : whether a method's arrays fit into memory
+    accurate : step that accuracy allows a method of order four, where a run has shown it
     """
     explicit = explicit_method(rtol)
     clock, t = system.clock, state.t
@@ -73,6 +76,8 @@ def choose(
     table = tableau(explicit)
     large = system.grid.size >= _LARGE
     least = {k: _STEPS * rtol ** (-1 / k) for k in (3, 4, 5)}
+    if accurate is not None:
+        least = {k: steps * length / accurate / least[4] for k, steps in least.items()}
     stable = length / stable_step(table, clock, radius, t)
     if stable <= least[table.embedded + 1]:
         return Choice(explicit, f"steps are not held short by stability, |F'| about {radius:.3g}")
@@ -85,18 +90,19 @@ def choose(
         costs["rk4-friction"] = 4 * max(least[4], length * slow / 2.5) + 1
         reasons["rk4-friction"] = f"friction alone is stiff, gamma = {clock.gamma_at(t):.3g}"
     else:
-        steps = _STEPS_STABILISED * rtol ** (-1 / 3)
+        steps = _STEPS_STABILISED / _STEPS * least[3]
         costs["rkc2"] = steps * max(2.0, math.sqrt(1 + 1.54 * radius * length / steps))
         reasons["rkc2"] = f"the flow is moderately stiff, |F'| about {radius:.3g}"
     linear = system.linear
     if linear is not None and linear.radius > 0.1 * radius:
-        rest = float(system.spectral_radius(state, less=linear))
         # What is left of the force is explicit.
-        steps = max(least[4], rest * length / 2.5)
-        if linear.modes is not None:
-            costs["etdrk4"] = (_TRANSFORMS[large] + 4) * steps
-            reasons["etdrk4"] = f"the stiffness is diagonal in modes, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
-        else:
+        diagonal = DiagonalPart(linear.mean_modes)
+        rest = float(system.spectral_radius(state, less=diagonal))
+        costs["etdrk4"] = (_TRANSFORMS[large] + 4) * max(least[4], rest * length / 2.5)
+        reasons["etdrk4"] = f"the stiffness is diagonal in modes, |L| about {diagonal.radius:.3g}, the rest {rest:.3g}"
+        if linear.modes is None:
+            rest = float(system.spectral_radius(state, less=linear))
+            steps = max(least[4], rest * length / 2.5)
             method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, switches * _FEW > steps)
             costs[method] = (_SOLVE[large] + 1.5) * steps * (2 if method == "sbdf4" else 5)
             reasons[method] = f"the stiffness varies in space, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
@@ -109,7 +115,8 @@ def _implicit(underdamped: float, restarts: bool) -> str:
 
 
 class Automatic:
-    """A stepper that is another, as `choose` says, and becomes one more where stability comes to limit its steps.
+    """A stepper that is another, as `choose` says, and becomes one more where stability comes to limit its steps, or where steps
+    as short as accuracy asks are cheaper by another method.
 
     Parameters
     ----------
@@ -126,7 +133,8 @@ class Automatic:
         self._names: list[str] = []
         self._switches = len(system.switches(state.t, system.clock.t(end)))
         self._take(choose(system, state, end - system.clock.theta(state.t), rtol, self._switches, fits))
-        self._count, self._look, self._rejections, self._length = 0, _FIRST_LOOK, 0, 0.0
+        self._count, self._look, self._rejections = 0, _FIRST_LOOK, 0
+        self._accurate: float | None = None
 
     @property
     def method(self) -> str:
@@ -160,7 +168,6 @@ class Automatic:
             self._reconsider(state, h)
         error = self.inner.step(state, h, tolerance)
         self._rejections += not error <= 1.0
-        self._length = h
         return error
 
     def accept(self, state: State) -> None:
@@ -180,13 +187,15 @@ class Automatic:
         return self.inner.not_finite(state)
 
     def _reconsider(self, state: State, h: float) -> None:
-        """Choose again if stability holds the steps short and many are still to come."""
+        """Choose again if many steps are still to come, by what the last ones were held to: stability or accuracy."""
         self._look, self._rejections = max(2 * self._count, _FIRST_LOOK), 0
         left = self._end - self.system.clock.theta(state.t)
-        stable = self.inner.stable_step(float(self.system.spectral_radius(state)))
-        if h < _LIMITED * stable or left < _FIRST_LOOK * h:
+        if left < _FIRST_LOOK * h:
             return
-        choice = choose(self.system, state, left, self._rtol, self._switches, self._fits)
+        stable = self.inner.stable_step(float(self.system.spectral_radius(state)))
+        if h < _LIMITED * stable:
+            self._accurate = h
+        choice = choose(self.system, state, left, self._rtol, self._switches, self._fits, self._accurate)
         if choice.method != self._names[-1]:
             self._before = [self.force_evaluations, self.linear_solves]
             del self.inner
