@@ -241,7 +241,10 @@ class ModeExact(ExponentialRungeKutta):
 
     @staticmethod
     def registers(damped: bool) -> int:
-        """Arrays as large as the fields that a stepper holds beside the state; of the spectra and tables, too."""
+        """Arrays as large as the fields that a stepper holds beside the state; spectra, and three tables of two arrays each, too.
+
+        Between walls, where there are as many real modes as cells, tables and eigenvalues are twice as large.
+        """
         return (17 if damped else 12) + 6
 
     def reset(self) -> None:

@@ -50,7 +50,7 @@ class AdditiveRungeKutta(Implicit):
         self.remainders = [self._array() for _ in range(stages)]
         self.linears = [self._array() for _ in range(stages)]
         self._velocities = [self._array() for _ in range(stages - 1)] if self._damped else []
-        self._stage = State(self._layout, self._array(), None)
+        self._stage = State(self._layout, self.remainders[0], None)  # of whichever register is to take a force
         self._begun = self._resolved = self._layer = self._open = False
         self._drag = 0.0
         self._momentum: np.ndarray | None = None
@@ -58,7 +58,7 @@ class AdditiveRungeKutta(Implicit):
     @staticmethod
     def registers(damped: bool) -> int:
         """Number of arrays as large as the fields that a stepper holds beside the state."""
-        return 12 + (5 if damped else 0) + (2 if damped else 1) + 2
+        return 12 + (5 if damped else 0) + (2 if damped else 1) + 1
 
     @property
     def error_exponent(self) -> int:
