@@ -95,11 +95,11 @@ def test_factors_are_held():
 
 def test_the_first_step_is_a_trial():
     controller = Controller(1.0, 3)
-    controller.accepted(1.0, 1e-6)
-    assert controller.step == pytest.approx(0.9 * 100)
+    controller.accepted(1.0, 1e-3)
+    assert controller.step == pytest.approx(0.9 * 10)
     far = Controller(1.0, 3)
     far.accepted(1.0, 0.0)
-    assert far.step == 1000
+    assert far.step == 30
 
 
 def test_after_a_rejection():

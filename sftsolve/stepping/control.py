@@ -13,7 +13,9 @@ from sftsolve.errors import ConfigError, nearest
 # A step cut to less than this part of the controller's says too little about the step that it would have chosen.
 _TELLING = 0.2
 _SMALLEST_RTOL = 1e-14
-_TRIAL_GROWTH = 1e3
+# From the trial step, a hundredth of the time of change, to a third of it. What an error so far below tolerance promises beyond
+# does not hold: a step a thousand times as long leaps over the initial layer, and its estimate may not see that.
+_TRIAL_GROWTH = 30.0
 _SMALLEST_ERROR = 1e-30
 # An error far below tolerance must not hold back the steps after it.
 _SMALLEST_MEMORY = 1e-4
@@ -94,7 +96,7 @@ class PIController:
 
     where err = 1 is an error at tolerance and err ~ h^k. After a rejection the factor is ``safety err^(-1/k)``, at most 0.9,
     and the step after does not grow; after a step that was not finite it is 0.1. The first accepted step is a trial: its error
-    alone sets the second, which may be up to 1000 times as long.
+    alone sets the second, which may be up to 30 times as long.
 
     Parameters
     ----------
