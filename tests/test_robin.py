@@ -55,3 +55,27 @@ def test_other_terms_are_refused_at_mixed_walls(cost, other):
     walls = {"x": {"w": {"mixed": 1.0, "const": 0.0}, "v": {other: 0.0}}}
     with pytest.raises(ActionError, match="no discretisation with a mixed condition"):
         sft.discretise(sft.Action(["w", "v"], cost, friction=FRICTION), sft.Grid(8, 1.0, boundary=walls))
+
+
+def test_walls_of_a_rough_stiffness_feed_nothing_in(monkeypatch):
+    """(3 S_0 - S_1)/2 is negative on some of the faces; the linear part, which damps, holds all of the force."""
+    uncompiled(monkeypatch)
+    rough = 10.0 ** np.random.default_rng(2).uniform(-2, 1, (5, 6))
+    lower, inner = rough[:, 0], rough[:, 1]
+    assert (3 * lower < inner).any() and (3 * lower > inner).any()
+    action = sft.Action(["w"], "S/2*grad2(w)", sources={"S": rough}, friction=FRICTION)
+    walls = {"x": {"mixed": 4.0, "const": 0.5}, "y": {"mixed": 2.5, "const": 0.0}}
+    grid = sft.Grid((5, 6), (1.0, 1.2), boundary=walls)
+    system = sft.discretise(action, grid, dynamics="gradient-flow")
+    zero, units = np.zeros((1, 5, 6)), np.eye(30).reshape(30, 1, 5, 6)
+    jacobian = np.stack([system.jvp(zero, unit).reshape(-1) for unit in units], axis=1)
+    assert np.linalg.eigvalsh(jacobian).max() < 0.0
+    w, d = np.random.default_rng(1).standard_normal((2, 1, 5, 6))
+    slope = (system.cost(w + d) - system.cost(w - d)) / 2
+    assert slope == pytest.approx(-grid.cell_volume * np.sum(system.force(w) * d), rel=1e-12)
+    source, image, found = system.layout.zeros(1), system.layout.zeros(1), []
+    for unit in units:
+        system.layout.interior(source)[...] = unit
+        system.linear.apply(source, image)
+        found.append(system.layout.interior(image).reshape(-1).copy())
+    np.testing.assert_allclose(np.stack(found, axis=1), jacobian, rtol=0, atol=1e-13 * np.abs(jacobian).max())

@@ -8,6 +8,9 @@ there (a derivative condition dw_a/dn = g_a). The sum over cells alone makes p_a
 restores dw_a/dn = g_a wherever p_a is known there: from g, from the values of Dirichlet fields, from sources (extrapolated
 to the wall, (3 S_0 - S_1)/2, with their slopes there) and from w_a itself. What is left over, momenta that hold other free
 fields, has no boundary energy; the natural condition p_a = 0 of those terms holds instead and is reported in `notes`.
+
+Extrapolated, the stiffness H of a mixed condition, p_a = H dw_a/dn, could be negative where the sources are rough, and the wall
+would feed energy in. max(H, 0) is taken: it is H itself wherever the grid resolves a positive stiffness.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ from sftsolve.algebra import (
     Symbol,
     TooManyTerms,
     add,
+    call,
     differentiate,
     expand,
     leaves,
     multiply,
     power,
     split_coefficient,
+    substitute,
     transform,
 )
 from sftsolve.boundary import Data, Robin, WallExpression, role
@@ -149,8 +154,7 @@ class _Face:
         for name, condition in self.conditions.items():
             if condition.key == "value":
                 continue
-            momentum = multiply(self.outward, differentiate(self.density, Derivative(name, (self.axis,))))
-            for term in self._monomials(transform(momentum, self._known)):
+            for term in self._monomials(transform(self._momentum(name), self._known)):
                 unknown = [leaf for leaf in leaves(term) if self._unknown(leaf, name)]
                 integral = None if unknown else _integrate(term, Symbol(name))
                 if integral is not None:
@@ -159,6 +163,18 @@ class _Face:
                     self._leave(term, name)
             self._mixed(name)
         return add(*parts)
+
+    def _momentum(self, name: str) -> Node:
+        """n dc/d(w,n), with no negative stiffness under a mixed condition where that varies."""
+        slope = Derivative(name, (self.axis,))
+        momentum = differentiate(self.density, slope)
+        stiffness = differentiate(momentum, slope)
+        held = leaves(stiffness)
+        varies = any(leaf.text in self.names.arrays for leaf in held)
+        if isinstance(self.conditions[name], Robin) and varies and not any(map(self.names.is_field, held)):
+            positive = multiply(0.5, add(stiffness, call("abs", stiffness)))
+            momentum = add(substitute(momentum, {slope: ZERO}), multiply(positive, slope))
+        return multiply(self.outward, momentum)
 
     def _mixed(self, name: str) -> None:
         """Note where mixed derivatives leave a momentum, -d/dy (dc/dw_xy) on an x face: no energy here restores the condition."""

@@ -3,8 +3,8 @@
     (L w)_i = sum_faces k (w_neighbour - w_i) - r_i w_i
 
 H/2 (dw/dx)^2 in the pair form has k = (H_i + H_{i+1}) / (2 h^2) between two cells. A wall with a value lies half a cell away and
-adds 2 H_0/h^2 to r; one with dw/dn + a w = 0 adds H_wall a / (h (1 + a h/2)), with the sources extrapolated to the wall as the
-generated code does.
+adds 2 H_0/h^2 to r; one with dw/dn + a w = 0 adds H_wall a / (h (1 + a h/2)), with the sources extrapolated to the wall and
+H_wall >= 0, as the generated code has it.
 """
 
 from __future__ import annotations
