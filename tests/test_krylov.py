@@ -115,3 +115,12 @@ def test_the_right_side_may_vanish_and_failure_is_told():
     assert not out.any()
     with pytest.raises(StepError, match="does not converge"):
         solver.solve(apply, lambda w, z: np.copyto(z, w), problem.right, out, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_comes_through(bad):
+    problem = Problem(SHAPES["1D"])
+    solver, out = ConjugateGradients(problem.layout, 2), problem.layout.zeros(2)
+    problem.layout.interior(problem.right)[0, 3] = bad
+    assert solver.solve(problem.product(problem.matrix), lambda w, z: np.copyto(z, w), problem.right, out) == 0
+    assert np.isnan(problem.values(out)).all()

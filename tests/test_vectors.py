@@ -11,6 +11,7 @@ import sftsolve as sft
 from sftsolve.codegen import vectors
 from sftsolve.codegen.plan import plan
 from sftsolve.kernels import local
+from sftsolve.loops import boxes
 
 pytestmark = pytest.mark.skipif(not vectors.lanes("float64"), reason="this machine's vectors are left to the compiler")
 REACTION = "S*grad2(w)/2 + D/2*grad2(v) + w**4/(4 + v**2) - J*w*v + v*d(w, x)"
@@ -130,3 +131,11 @@ def test_the_code_is_made_of_the_widest_vectors(tmp_path):
     for code in (ordinary, past):
         assert len(re.findall(rf"vaddpd.*%{register}", code)) >= 6 and "prefetch" in code
     assert "vmovntp" in past and "sfence" in past and "vmovntp" not in ordinary
+
+
+def test_boxes_hold_a_vector_however_many_threads():
+    region = ((1, 2), (1, 4), (3, 393))
+    for parts in (1, 7, 64, 128):
+        found = boxes.for_threads(region, parts, (1, 2, 16))
+        assert np.all(found[:, 5] - found[:, 4] >= 16) and np.all(found[1:, 4] == found[:-1, 5])
+        assert (found[0, 4], found[-1, 5]) == region[2]

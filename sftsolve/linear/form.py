@@ -9,7 +9,6 @@ where they have the wrong sign; the matrix between fields themselves is projecte
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +16,6 @@ from typing import Any
 import numpy as np
 
 from sftsolve.algebra import ZERO, Leaf, Node, Number, Symbol, add, call, differentiate, evaluate, leaves, multiply
-
-log = logging.getLogger("sftsolve")
 
 Pair = tuple[Leaf, Leaf]
 _CHUNK = 1 << 14  # cells whose matrices are looked at together

@@ -34,6 +34,7 @@ class ConjugateGradients:
     """
 
     def __init__(self, layout: Layout, count: int = 1, limit: int = 500, threads: int | None = None):
+        self._layout = layout
         self._segments, self._a_block = blocks(layout, count)
         self._partial = np.zeros((2, -(-len(self._segments) // self._a_block)))
         cells = count * math.prod(layout.shape)
@@ -51,7 +52,7 @@ class ConjugateGradients:
         ----------
         apply, precondition : products with A and with nearly its inverse; (w, out) are padded arrays of which ghosts are free
         out : holds the first guess if `guess`
-        rtol : norm of the residual, relative to that of the right side
+        rtol : norm of the residual, relative to that of the right side. Where that is not finite, neither is the result: NaN
 
         Raises
         ------
@@ -61,6 +62,9 @@ class ConjugateGradients:
         size = math.sqrt(self.dot(right, right))
         if size == 0.0:
             out.fill(0.0)
+            return 0
+        if not math.isfinite(size):
+            self._layout.interior(out)[...] = math.nan  # not zero: steps that have left the finite numbers are to be refused
             return 0
         wanted = max(rtol, 4 * self._eps) * size
         if guess:

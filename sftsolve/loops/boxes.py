@@ -24,7 +24,7 @@ def cells(region: Region) -> int:
 
 
 def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1, 1)) -> np.ndarray:
-    """Boxes (n, 6) of a region in `parts` slabs of its outermost long axis; consecutive boxes belong to one slab.
+    """Boxes (n, 6) of a region in at most `parts` slabs of its outermost long axis; consecutive boxes belong to one slab.
 
     Slabs keep to whole lines along x, and no box is smaller than `least` (z, y, x) unless the region is.
     """
@@ -33,6 +33,7 @@ def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1,
         return np.empty((0, 6), np.int64)
     extents = (z1 - z0, y1 - y0, x1 - x0)
     long = next((axis for axis, n in enumerate(extents) if n >= parts * least[axis]), 2)
+    parts = max(1, min(parts, extents[long] // least[long]))
     boxes = []
     for part in range(parts):
         bounds = [list(pair) for pair in region]
