@@ -4,7 +4,8 @@
 
 Cells are numbered in C order and cut into blocks that the grid alone fixes. A block of the (padded) fields is gathered into a
 small buffer that stays in cache while the block's part of every phi_r streams by, so that fields cost nothing beside phi and rows
-may be short. Partial sums are added block by block: no result depends on the number of threads.
+may be short. Where rows are long, the field is read (and written) along with four functions: one stream is slower than five at
+once, which is felt at small ranks. Partial sums are added block by block: no result depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sftsolve.state import Layout
 _FASTMATH = {"contract", "reassoc", "nsz"}
 # Cells a block: long enough to stream (below 2048 the rate halves), short enough for the buffers to stay in cache, and enough
 # blocks for many threads where the grid has the cells.
-_LONGEST, _SHORTEST, _BLOCKS = 8192, 2048, 32
+_LONGEST, _SHORTEST, _BLOCKS = 16384, 2048, 32
+_ROW = 64  # cells of a row from which on it is read and written along with functions
 
 
 def block_bounds(cells: int) -> np.ndarray:
@@ -43,11 +45,9 @@ def gather(field, place, start, stop, into):  # type: ignore[no-untyped-def]
     done = 0
     while done < stop - start:
         n = min(nx - x, stop - start - done)
-        first = place[2] + x
-        cells = field[row // ny + place[0], row % ny + place[1], first : first + n]
-        part = into[done : done + n]
-        for k in range(n):
-            part[k] = cells[k]
+        z, y, first, to = row // ny + place[0], row % ny + place[1], np.uint64(place[2] + x), np.uint64(done)
+        for k in range(np.uint64(n)):
+            into[to + k] = field[z, y, first + k]
         done, row, x = done + n, row + 1, 0
 
 
@@ -59,11 +59,9 @@ def subtract(field, place, start, stop, values):  # type: ignore[no-untyped-def]
     done = 0
     while done < stop - start:
         n = min(nx - x, stop - start - done)
-        first = place[2] + x
-        cells = field[row // ny + place[0], row % ny + place[1], first : first + n]
-        part = values[done : done + n]
-        for k in range(n):
-            cells[k] -= part[k]
+        z, y, first, to = row // ny + place[0], row % ny + place[1], np.uint64(place[2] + x), np.uint64(done)
+        for k in range(np.uint64(n)):
+            field[z, y, first + k] -= values[to + k]
         done, row, x = done + n, row + 1, 0
 
 
@@ -88,13 +86,40 @@ def _dot_four(v0, v1, v2, v3, w, into):  # type: ignore[no-untyped-def]
     into[0], into[1], into[2], into[3] = t0, t1, t2, t3
 
 
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+def _gather_with_four(bank, slot, field, place, start, stop, kept, into):  # type: ignore[no-untyped-def]
+    """`gather`, and the dot products with the first four functions on the way."""
+    ny, nx = place[3], place[4]
+    row, x = start // nx, start % nx
+    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+    at = start
+    while at < stop:
+        n = min(nx - x, stop - at)
+        z, y, first = row // ny + place[0], row % ny + place[1], np.uint64(place[2] + x)
+        to, here = np.uint64(at - start), np.uint64(at)
+        for k in range(np.uint64(n)):
+            value = field[z, y, first + k]
+            kept[to + k] = value
+            t0 += bank[0, slot, here + k] * value
+            t1 += bank[1, slot, here + k] * value
+            t2 += bank[2, slot, here + k] * value
+            t3 += bank[3, slot, here + k] * value
+        at, row, x = at + n, row + 1, 0
+    into[0], into[1], into[2], into[3] = t0, t1, t2, t3
+
+
 @njit(cache=True, nogil=True)
 def _project_block(bank, inputs, parts, place, start, stop, buffer, sums):  # type: ignore[no-untyped-def]
     n, rank = stop - start, bank.shape[0]
-    for p in range(parts.shape[0]):
-        gather(inputs[parts[p, 0]][parts[p, 1]], place, start, stop, buffer[p])
     fours = rank - rank % 4
-    for r in range(0, fours, 4):
+    along = 4 if fours and place[4] >= _ROW else 0
+    for p in range(parts.shape[0]):
+        field = inputs[parts[p, 0]][parts[p, 1]]
+        if along:
+            _gather_with_four(bank, parts[p, 2], field, place, start, stop, buffer[p], sums[p])
+        else:
+            gather(field, place, start, stop, buffer[p])
+    for r in range(along, fours, 4):
         for p in range(parts.shape[0]):
             s = parts[p, 2]
             v0, v1 = bank[r, s, start:stop], bank[r + 1, s, start:stop]
@@ -144,22 +169,45 @@ def _add_one(into, g, v):  # type: ignore[no-untyped-def]
         into[k] += g * v[k]
 
 
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _subtract_with_four(bank, slot, g, field, place, start, stop, kept):  # type: ignore[no-untyped-def]
+    """`subtract`, with the first four functions, weighted, on top."""
+    ny, nx = place[3], place[4]
+    row, x = start // nx, start % nx
+    g0, g1, g2, g3 = g[0], g[1], g[2], g[3]
+    at = start
+    while at < stop:
+        n = min(nx - x, stop - at)
+        z, y, first = row // ny + place[0], row % ny + place[1], np.uint64(place[2] + x)
+        to, here = np.uint64(at - start), np.uint64(at)
+        for k in range(np.uint64(n)):
+            low = g0 * bank[0, slot, here + k] + g1 * bank[1, slot, here + k]
+            high = g2 * bank[2, slot, here + k] + g3 * bank[3, slot, here + k]
+            field[z, y, first + k] -= kept[to + k] + (low + high)
+        at, row, x = at + n, row + 1, 0
+
+
 @njit(cache=True, nogil=True)
 def _expand_block(bank, weights, parts, place, start, stop, buffer, out):  # type: ignore[no-untyped-def]
     n, rank = stop - start, bank.shape[0]
     buffer[:, :n] = 0.0
     fours = rank - rank % 4
-    for r in range(0, fours, 4):
+    along = 4 if fours and place[4] >= _ROW else 0
+    for r in range(fours, rank):
+        for p in range(parts.shape[0]):
+            _add_one(buffer[p, :n], weights[p, r], bank[r, parts[p, 2], start:stop])
+    for r in range(along, fours, 4):
         for p in range(parts.shape[0]):
             s, g = parts[p, 2], weights[p, r : r + 4]
             v0, v1 = bank[r, s, start:stop], bank[r + 1, s, start:stop]
             v2, v3 = bank[r + 2, s, start:stop], bank[r + 3, s, start:stop]
             _add_four(buffer[p, :n], g[0], g[1], g[2], g[3], v0, v1, v2, v3)
-    for r in range(fours, rank):
-        for p in range(parts.shape[0]):
-            _add_one(buffer[p, :n], weights[p, r], bank[r, parts[p, 2], start:stop])
     for p in range(parts.shape[0]):
-        subtract(out[parts[p, 1]], place, start, stop, buffer[p])
+        field = out[parts[p, 1]]
+        if along:
+            _subtract_with_four(bank, parts[p, 2], weights[p], field, place, start, stop, buffer[p])
+        else:
+            subtract(field, place, start, stop, buffer[p])
 
 
 @njit(cache=True, nogil=True)
