@@ -18,6 +18,7 @@ from sftsolve.kernels.reference import Reference, joined
 from sftsolve.kernels.spectral import Coupling, SpectralSum
 from sftsolve.kernels.stencil import Profile, Stencil, ends_of
 from sftsolve.kernels.transforms import Transform
+from sftsolve.kernels.trial import choose
 from sftsolve.state import Layout
 
 
@@ -42,7 +43,7 @@ class Convolution:
     amplitude : g, a number or an expression of t and the parameters
     walls : "zero" or "mirror" for all walled axes, or a mapping from their names
     about : w_ref, see `Reference`; the kernel acts on w - w_ref
-    method : "direct", "separable", "fft", or "auto", the quickest by `crossover`
+    method : "direct", "separable", "fft", or "auto", the quickest by `trial`
     centred : of an array with the grid's shape, whether displacement zero stands in the middle (index n // 2)
 
     Raises
@@ -75,7 +76,7 @@ class Convolution:
     def estimate(self, grid: Grid) -> Estimate:
         """What the chosen method costs on a grid."""
         space, stencil, own = self._on(grid, Layout.of(grid, 0))
-        price = crossover.estimate(choose(self.method, own, space), own, space)
+        price = crossover.estimate(choose(self.method, own, space, try_out=False), own, space)
         twice = len(self.fields)
         return Estimate(twice * price.flops, twice * price.bytes, twice * price.memory)
 
@@ -142,21 +143,3 @@ def space_of(layout: Layout, ends: tuple[int, ...]) -> Space:
     """A layout with the ends of its axes; axes that the grid lacks are circles."""
     z, y, x = (0,) * (3 - len(ends)) + ends
     return Space(layout, (z, y, x))
-
-
-def choose(method: str, stencil: Stencil, space: Space) -> str:
-    """The method itself, or the quickest one for "auto".
-
-    Raises
-    ------
-    ConfigError : "separable" for a stencil that is no product
-    """
-    if method == "auto":
-        return crossover.quickest(stencil, space)
-    if method == "separable" and stencil.factors() is None:
-        raise ConfigError(
-            'method="separable" does not fit this kernel',
-            expected="a kernel that is a product of one factor an axis, such as a Gaussian",
-            remedy='take method="auto"',
-        )
-    return method

@@ -1,7 +1,7 @@
-"""Which way of convolving is the quickest: a model of what each costs, with constants that are stored or measured.
+"""A model of what each way of convolving costs, with constants that are stored or measured.
 
-The choice follows from the stencil, the grid and the constants alone, so that the same problem takes the same way everywhere and
-gives the same bits. `measure` writes constants of this machine to the user's cache folder, which replace the stored ones.
+A prediction follows from the stencil, the grid, the number of threads and the constants alone. `measure` writes constants of this
+machine to the user's cache folder, which replace the stored ones. `trial` settles what the model leaves open.
 """
 
 from __future__ import annotations
@@ -77,10 +77,16 @@ def seconds(method: str, stencil: Stencil, space: Space) -> float:
     return _PREDICTIONS[method](stencil, space, costs()) * 1e-9
 
 
+def possible(stencil: Stencil, space: Space) -> tuple[str, ...]:
+    """The methods that can convolve with a stencil and differ on this grid."""
+    if space.layout.dimension == 1 or stencil.factors() is None:
+        return "direct", "fft"
+    return "separable", "direct", "fft"
+
+
 def quickest(stencil: Stencil, space: Space) -> str:
     """The method of least predicted time."""
-    methods = ["direct", "fft"] if stencil.factors() is None or space.layout.dimension == 1 else ["separable", "direct", "fft"]
-    return min(methods, key=lambda method: seconds(method, stencil, space))
+    return min(possible(stencil, space), key=lambda method: seconds(method, stencil, space))
 
 
 def _tiles(

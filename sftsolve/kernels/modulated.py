@@ -11,12 +11,13 @@ from sftsolve.errors import ActionError
 from sftsolve.grid import Grid
 from sftsolve.kernels import crossover
 from sftsolve.kernels.amplitude import Amplitude
-from sftsolve.kernels.convolution import checked_method, choose, space_of
+from sftsolve.kernels.convolution import checked_method, space_of
 from sftsolve.kernels.engines import Space, make_engine
 from sftsolve.kernels.links import Link, Linked
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.reference import Reference, as_bank, check_shape, joined
 from sftsolve.kernels.stencil import Profile, Stencil, ends_of
+from sftsolve.kernels.trial import choose
 from sftsolve.state import Layout
 
 
@@ -75,7 +76,7 @@ class Modulated:
         """One or two convolutions an l, and the masks."""
         layout = Layout.of(grid, 0)
         space, own = self._on(grid, layout)
-        one = crossover.estimate(choose(self.method, own, space), own, space)
+        one = crossover.estimate(choose(self.method, own, space, try_out=False), own, space)
         count = len(self.after) * (1 if self._one_way else 2)
         masks = self.after.nbytes + (0 if self.before is self.after else self.before.nbytes)
         return Estimate(count * (one.flops + 2 * grid.size), count * (one.bytes + 16.0 * grid.size), one.memory + masks)
