@@ -9,7 +9,7 @@ from linear_systems import PointwiseSystem, springs
 import sftsolve as sft
 from sftsolve.errors import ConfigError, StepError
 from sftsolve.simulation import simulate
-from sftsolve.stepping import make_stepper, whole_steps
+from sftsolve.stepping import FixedSteps, make_stepper, whole_steps
 from sftsolve.stepping.symplectic import Leapfrog
 
 CELLS, SPACING = 24, 0.25
@@ -232,3 +232,21 @@ def test_leapfrog_in_fixed_steps():
     assert result.w[1, 0, 0] == pytest.approx(math.cos(frequency * 0.123), abs=1e-5)
     with pytest.raises(ConfigError, match="end is not a whole"):
         simulate(system, system.state(1.0), Leapfrog(system, fixed_step=0.1), end=5.05, **run)
+
+
+@pytest.mark.parametrize("eta", [0.003, 0.0175714, 0.02])
+def test_rounding_of_many_fixed_steps_does_not_add_up(eta):
+    clock = sft.Friction.matching_descent(eta, momentum=0.9).clock(1, "damped")
+    length, steps = 10 * eta * clock.gamma, 20_000
+    state = theory(sft.Friction(gamma=1.0)).state({"w": 0.0})
+    fixed, theta = FixedSteps(clock, state, length), 0.0
+    for number in range(1, steps + 1):
+        theta += fixed.step
+        state.t, state.step = clock.t(theta), number
+    assert theta == pytest.approx(clock.theta(steps * length), rel=1e-15)
+
+
+def test_fixed_steps_are_not_blamed_on_the_tolerance(caplog):
+    system = theory(sft.Friction(gamma=100.0))
+    simulate(system, system.state({"w": 0.0}), "descent", end=25_000.0, clock="t", **QUIET)
+    assert not caplog.records

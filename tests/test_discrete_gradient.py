@@ -166,6 +166,10 @@ def test_a_preconditioner_changes_the_work_and_not_the_result():
 def test_a_force_that_is_no_gradient_is_refused():
     with pytest.raises(ConfigError, match="gradient of the cost"):
         make_stepper("discrete-gradient", system(30.0, dynamics="slow-manifold"))
+    friction = sft.Friction.matching_descent(0.1, momentum=0.9, nesterov=True)
+    nesterov = sft.Action(fields=["w"], cost="w**2/2", friction=friction)
+    with pytest.raises(ConfigError, match="gradient of the cost"):
+        make_stepper("discrete-gradient", sft.discretise(nesterov, sft.Grid(shape=(4,), length=(1.0,))))
 
 
 def test_reset_forgets_the_steps_before():

@@ -17,6 +17,11 @@ def test_integral_of_uneven_samples():
     assert integral(x[:1], x[:1]) == 0.0
 
 
+def test_integral_of_more_samples_than_a_block():
+    x = np.linspace(0.0, 2.0, 5001) ** 1.5
+    assert integral(x, x**5) == pytest.approx(x[-1] ** 6 / 6, rel=1e-12)
+
+
 def run(method, gamma=1.0, dynamics="damped", rtol=1e-7, boundary="periodic", cost="D/2*grad2(w) + w**4/4 - w**2/2", **more):
     grid = sft.Grid(shape=(32,), length=(1.0,), boundary=boundary)
     friction = sft.Friction(gamma=gamma) if "friction" not in more else more.pop("friction")
@@ -84,3 +89,10 @@ def test_a_still_state_has_nothing_to_balance():
     system = sft.discretise(sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=1.0)), grid)
     result = simulate(system, system.state({"w": np.zeros(8)}), "tsit5", end=1.0, **QUIET)
     assert result.stats.energy_residual == 0.0
+
+
+@pytest.mark.parametrize(("eta", "factor"), [(5.0, 0.1), (0.5, 10.0)])
+def test_balance_over_a_jump_of_friction_across_one(eta, factor):
+    """The loss before the jump is that of the friction before it."""
+    friction = sft.Friction(schedule={"kind": "step", "eta": eta, "at": [0.7], "factor": factor})
+    assert run("tsit5", friction=friction) < 1e-5

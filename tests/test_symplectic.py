@@ -15,6 +15,7 @@ from sftsolve.stepping.symplectic import BLANES_MOAN, LEAPFROG, Leapfrog, Leapfr
 
 KINDS = [Leapfrog, Leapfrog4]
 LOOSE = Tolerance.of(0.9, 1e6, ("w",))
+TIGHT = Tolerance.of(1e-6, 1e-9, ("w",))
 FORCES = {Leapfrog: 1, Leapfrog4: 6}
 
 
@@ -234,3 +235,21 @@ def test_a_gradient_flow_has_nothing_to_kick():
 def test_bad_fixed_step(step):
     with pytest.raises(ConfigError, match="fixed step"):
         Leapfrog(PointwiseSystem((4,), anharmonic, gamma=0.0), fixed_step=step)
+
+
+def test_friction_far_too_strong_for_a_negative_kick_is_turned_down():
+    system = PointwiseSystem((4,), springs([1.0]), gamma=1e4)
+    stepper, state = Leapfrog4(system), system.state(1.0)
+    assert not stepper.step(state, 1.0, TIGHT) <= 1.0
+
+
+def test_stable_step_where_friction_varies():
+    """That of the friction at the time reached."""
+    action = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(schedule=lambda t: 0.1 * (1.0 + t)))
+    for kind in KINDS:
+        made = sft.discretise(action, sft.Grid(shape=(4,), length=(1.0,)))
+        stepper, state = kind(made), made.state({"w": 1.0}, t=3.0)
+        stepper.step(state, 1e-6, TIGHT)
+        fixed = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=2.5))
+        wanted = kind(sft.discretise(fixed, sft.Grid(shape=(4,), length=(1.0,)))).stable_step(1.0)
+        assert stepper.stable_step(1.0) == pytest.approx(wanted, rel=1e-2)

@@ -92,7 +92,7 @@ class Friction:
         given = {name: value for name, value in choices.items() if value is not None}
         if len(given) != 1:
             raise ConfigError(
-                "friction needs exactly one number",
+                "friction needs exactly one law",
                 expected="one of gamma, eta, hubble and schedule",
                 given=", ".join(given) or "none of them",
             )
@@ -203,7 +203,7 @@ def make_clock(friction: Friction | None, dimension: int, dynamics: str) -> Cloc
         if dynamics == "damped":
             raise ConfigError(
                 'dynamics "damped" needs a friction',
-                expected="Friction(gamma=...), (eta=...) or (hubble=...)",
+                expected="Friction(gamma=...), (eta=...), (hubble=...) or (schedule=...), or FLRW(...)",
                 given="none",
                 remedy='name one (gamma = 0 is allowed), or take dynamics="gradient-flow"',
             )

@@ -15,8 +15,8 @@ class Stats:
     """Work that a run did.
 
     `wall_time` is in seconds. `energy_residual` is what is left of the balance dE/dt + gamma int |w_t|^2 = 0 over the run,
-    relative to what was exchanged (None where the cost itself changes in time). `status` is "complete", "interrupted" (by the
-    user) or "failed" (`message` says how).
+    relative to what was exchanged (None where it is not followed: the cost changes in time by itself, or the force is more than
+    -dC/dw). `status` is "complete", "interrupted" (by the user) or "failed" (`message` says how).
     """
 
     steps: int = 0

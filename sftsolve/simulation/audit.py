@@ -20,6 +20,7 @@ from sftsolve.state import State
 _NODES = (0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15))
 _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 _POINTS = 6
+_BLOCK = 4096  # intervals that are integrated at a time: a window and its weights take about a kilobyte each
 _SLAVED = 100.0
 
 
@@ -30,16 +31,23 @@ def integral(x: np.ndarray, y: np.ndarray) -> float:
         return 0.0
     points = min(_POINTS, len(x))
     first = np.clip(np.arange(count) - (points - 1) // 2, 0, len(x) - points)
+    starts = range(0, count, _BLOCK)
+    return math.fsum(_part(x, y, first[start : start + _BLOCK], start, points) for start in starts)
+
+
+def _part(x: np.ndarray, y: np.ndarray, first: np.ndarray, start: int, points: int) -> float:
+    """Integral over the intervals from number `start` on, whose windows of `points` points begin at `first`."""
     window = first[:, None] + np.arange(points)
-    xs, ys = x[window], y[window]
+    xs, ys, left = x[window], y[window], x[start : start + len(first)]
+    lengths = x[start + 1 : start + 1 + len(first)] - left
     differences = xs[:, :, None] - xs[:, None, :]
     differences[:, np.arange(points), np.arange(points)] = 1.0
     total = 0.0
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        at = x[:-1] + node * np.diff(x)
+        at = left + node * lengths
         rest = np.repeat((at[:, None] - xs)[:, None, :], points, axis=1)
         rest[:, np.arange(points), np.arange(points)] = 1.0
-        total += weight * float(np.sum(np.diff(x) * np.sum(ys * np.prod(rest / differences, axis=2), axis=1)))
+        total += weight * float(np.sum(lengths * np.sum(ys * np.prod(rest / differences, axis=2), axis=1)))
     return total
 
 
@@ -72,12 +80,17 @@ class EnergyAudit:
     def begin(self, state: State, theta: float, h: float) -> None:
         """Note the loss at the start of a step of length h (which may be tried again with another), unless a step led there."""
         if self.followed and len(self._times) <= 1:
-            self._times, self._losses = array("d", [theta]), array("d", [self._loss(state, h)])
+            clock, t = self._system.clock, state.t
+            loss = self._loss(state, h, clock.kappa_at(t), clock.eps_at(t))
+            self._times, self._losses = array("d", [theta]), array("d", [loss])
 
     def end(self, state: State, theta: float) -> None:
         """Note the loss at the end of the step that has led to `state` at theta."""
         if self.followed:
-            self._losses.append(self._loss(state, theta - self._times[-1]))
+            h = theta - self._times[-1]
+            # Friction as it was up to here: it may jump at the end of a step.
+            span = self._system.clock.span(self._times[-1], h)
+            self._losses.append(self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2))
             self._times.append(theta)
 
     def residual(self, state: State) -> float | None:
@@ -97,11 +110,10 @@ class EnergyAudit:
         square = self._sums.mean_square(state.momentum) * self._volume
         return self._system.cost_of(state), 0.5 * self._system.clock.eps_at(state.t) * square
 
-    def _loss(self, state: State, h: float) -> float:
+    def _loss(self, state: State, h: float, kappa: float, eps: float) -> float:
         """kappa int |u|^2 per unit of theta, or int |F|^2/kappa where friction slaves u to the force: in a gradient flow, and in
         steps much longer than the layer eps/kappa, which they do not resolve.
         """
-        kappa, eps = self._system.clock.kappa_at(state.t), self._system.clock.eps_at(state.t)
         if state.momentum is None or kappa * h > _SLAVED * eps:
             return self._sums.mean_square(self._stepper.force(state).storage) * self._volume / kappa
         return kappa * self._sums.mean_square(state.momentum) * self._volume

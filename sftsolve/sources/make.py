@@ -41,6 +41,7 @@ def make_source(name: str, spec: Any) -> Source:
         return TimeSeries(spec["times"], place, spec.get("interpolation", "linear"))
     raise ActionError(
         f"source {name!r} is not understood",
-        expected='an array, a number, an expression, {"file": path, "dataset": name} or a function of the grid',
+        expected='an array, a number, an expression, {"file": path, "dataset": name}, TimeSeries(...), MiniBatches(...) '
+        "or a function of the grid",
         given=repr(spec)[:80],
     )

@@ -101,7 +101,10 @@ class OneStep:
         return 0.01 / rate if rate > 0 else math.inf
 
     def stable_step(self, radius: float) -> float:
-        """Longest stable step in theta, the eigenvalues of the force's Jacobian lying in [-radius, 0]; infinite by default."""
+        """Longest stable step in theta, the eigenvalues of the force's Jacobian lying in [-radius, 0]; infinite by default.
+
+        Where friction varies it is that of the time which the last step has reached.
+        """
         return math.inf
 
     def not_finite(self, state: State) -> tuple[int, tuple[int, ...]] | None:

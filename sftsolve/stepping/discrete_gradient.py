@@ -60,7 +60,7 @@ class DiscreteGradient(OneStep):
 
     Raises
     ------
-    ConfigError : dynamics "slow-manifold"
+    ConfigError : dynamics "slow-manifold", or a friction that matches Nesterov's descent: their force is more than -dC/dw
     """
 
     method = "discrete-gradient"
@@ -73,12 +73,12 @@ class DiscreteGradient(OneStep):
 
     def __init__(self, system: Any):
         super().__init__(system)
-        if system.dynamics not in self.dynamics:
+        if system.corrected:
             raise ConfigError(
                 "the discrete gradient needs a force that is the gradient of the cost",
-                expected=" or ".join(f'dynamics="{name}"' for name in self.dynamics),
-                given=f'dynamics="{system.dynamics}"',
-                remedy="take one of them, or another method",
+                expected=" or ".join(f'dynamics="{name}"' for name in self.dynamics) + ", without Nesterov's momentum",
+                given=f'friction={system.action.friction!r} and dynamics="{system.dynamics}"',
+                remedy="take another method",
             )
         layout = self._layout
         self._passes = Passes(layout, self._count)

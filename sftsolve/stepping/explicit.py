@@ -105,7 +105,7 @@ class ExplicitRungeKutta(OneStep):
 
     def stable_step(self, radius: float) -> float:
         """Longest stable step in theta, the eigenvalues of the force's Jacobian lying in [-radius, 0]."""
-        return stable_step(self.tableau, self.system.clock, radius)
+        return stable_step(self.tableau, self.system.clock, radius, self._proposal.t)
 
     def _in_order(self, state: State) -> Iterator[np.ndarray]:
         yield state.storage

@@ -130,7 +130,8 @@ class FrictionExact(ExponentialRungeKutta):
 
     def stable_step(self, radius: float) -> float:
         """Longest stable step in theta: |h lambda| of the slow root at most 2.5 (the limits on the axes are 2.78 and 2.83)."""
-        eps, kappa = self.system.clock.eps_at(0.0), self.system.clock.kappa_at(0.0)
+        clock, t = self.system.clock, self._proposal.t
+        eps, kappa = clock.eps_at(t), clock.kappa_at(t)
         square = kappa**2 - 4 * eps * radius
         rate = 2 * radius / (kappa + square**0.5) if square > 0 else (radius / eps) ** 0.5
         return 2.5 / rate if rate > 0 else float("inf")

@@ -69,19 +69,23 @@ class FixedSteps:
 
     Parameters
     ----------
-    clock, state : of the run; the step in theta is the one at the state's time
+    clock, state : of the run, at its start
     length : of all steps, in t
     """
 
     def __init__(self, clock: Clock, state: State, length: float):
         self._clock, self._state, self._length = clock, state, length
+        self._start, self._before = state.t, state.step
         self._failed = False
 
     @property
     def step(self) -> float:
-        """The next step in theta; 0 after one was rejected, since no other length may be tried."""
-        t = self._state.t
-        return 0.0 if self._failed else self._clock.theta(t + self._length) - self._clock.theta(t)
+        """The next step in theta; 0 after one was rejected, since no other length may be tried.
+
+        It ends at a whole number of lengths from the start, so that rounding does not add up to a step more or less.
+        """
+        end = self._start + (self._state.step - self._before + 1) * self._length
+        return 0.0 if self._failed else self._clock.theta(end) - self._clock.theta(self._state.t)
 
     def accepted(self, taken: float, error: float, exponent: int, rule: StepRule) -> None:
         """Nothing changes."""

@@ -1,4 +1,4 @@
-"""Methods by name: the steppers that exist, those that come later, and the choice of "auto"."""
+"""Methods by name: the steppers, what is known of each, and the way to "auto"."""
 
 from __future__ import annotations
 

@@ -61,11 +61,14 @@ class Pace:
 
     def __init__(self, system: Linearised, stepper: Limited, axis: UserClock, end: float):
         self._system, self._stepper, self._axis, self._end = system, stepper, axis, end
-        self._next = 2
+        self._next = 2 if getattr(stepper, "fixed_step", None) is None else -1
         self._started = time.perf_counter()
 
     def look(self, state: State, theta: float, steps: int, step: float) -> None:
-        """Look at a run after `steps` steps, the next one of length `step` in theta; looks closely after 2, 8, 32, ... only."""
+        """Look at a run after `steps` steps, the next one of length `step` in theta; looks closely after 2, 8, 32, ... only.
+
+        Steps of one fixed length are what the user asked for, and nothing is said of them.
+        """
         if steps == 1:
             # The first step compiles or loads code.
             self._started = time.perf_counter()

@@ -31,6 +31,8 @@ from sftsolve.stepping.hermite import hermite
 _RESOLUTION, _FARTHEST = 0.01, 8.0
 # Eigenvalues of modulus one are computed to half the digits where two of them meet.
 _GROWTH = 1e-6
+# Largest exponent of a negative kick: what it makes of any rounding is turned down as an error, and all products stay finite.
+_STEEPEST = 300.0
 # How the share of Hermite's defect that is the error of leapfrog4 grows with kappa h/eps.
 _SLOWED = 4.0
 
@@ -64,8 +66,11 @@ class Composition:
 
 
 def friction_kick(length: float, kappa: float) -> tuple[float, float]:
-    """(keep, push) of the exact solution u <- keep u + push F of  u' = F - kappa u  after `length`, which may be negative."""
-    z = kappa * length
+    """(keep, push) of the exact solution u <- keep u + push F of  u' = F - kappa u  after `length`, which may be negative.
+
+    Growth stops at e^300.
+    """
+    z = max(kappa * length, -_STEEPEST)
     return math.exp(-z), length * (-math.expm1(-z) / z if z else 1.0)
 
 
@@ -95,7 +100,7 @@ class Splitting(OneStep):
 
     Raises
     ------
-    ConfigError : a gradient flow, or a step that is not a finite number > 0
+    ConfigError : a dynamics other than "damped", or a step that is not a finite number > 0
     """
 
     composition: ClassVar[Composition]
@@ -111,10 +116,10 @@ class Splitting(OneStep):
         super().__init__(system)
         if not self._damped:
             raise ConfigError(
-                f"{self.method} needs velocities, and a gradient flow has none",
+                f"{self.method} needs velocities, which only the damped theory has",
                 expected='dynamics="damped"',
-                given='dynamics="gradient-flow"',
-                remedy="take rkc2 or etdrk4 for a gradient flow",
+                given='dynamics="gradient-flow" or "slow-manifold"',
+                remedy="take rkc2 or etdrk4 for them",
             )
         if fixed_step is not None and not (is_number(fixed_step) and fixed_step > 0):
             raise ConfigError("the fixed step is out of range", expected="a finite number > 0", given=repr(fixed_step))
@@ -132,10 +137,11 @@ class Splitting(OneStep):
         """Longest stable step in theta, the eigenvalues of the force's Jacobian lying in [-radius, 0]."""
         if radius <= 0:
             return math.inf
-        span = self.system.clock.span(0.0, 0.0)
-        unit = math.sqrt(span.eps / radius)
+        clock, t = self.system.clock, self._proposal.t
+        eps, kappa = clock.eps_at(t), clock.kappa_at(t)
+        unit = math.sqrt(eps / radius)
         for number in range(1, round(_FARTHEST / _RESOLUTION) + 1):
-            matrix = self.composition.amplification(number * _RESOLUTION * unit, span.eps, span.kappa(0.0), radius)
+            matrix = self.composition.amplification(number * _RESOLUTION * unit, eps, kappa, radius)
             if np.abs(np.linalg.eigvals(matrix)).max() > 1 + _GROWTH:
                 return (number - 1) * _RESOLUTION * unit
         return _FARTHEST * unit
