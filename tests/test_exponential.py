@@ -182,6 +182,7 @@ def test_a_state_changed_from_outside(method):
     for _ in range(3):
         used.step(state, 0.01, LOOSE)
         used.accept(state)
+    used.step(state, 0.01, LOOSE)
     state.w[...] *= 1.5
     state.u[...] -= 0.1
     used.reset()
