@@ -26,6 +26,10 @@ from sftsolve.state import Layout
 _CYCLES = 60
 # Reduction per cycle above which conjugate gradients take over, and above which rounding may be what stops it.
 _SLOW, _STALLED = 0.3, 0.7
+# Two cycles run without a residual in double precision between them where rounding of the correction to single precision, of
+# relative size _SINGLE, leaves a residual below this part of the one before, and where one cycle, expected to reduce that by
+# _EXPECTED, would not do.
+_SINGLE, _QUIET, _EXPECTED = 2.0**-24, 5e-4, 0.06
 # Over-relaxation: best for the cycle with two coarse corrections, in two and in three dimensions.
 _OMEGA = np.float32(1.15)
 # Cells from which on a level is shared out to threads: each of its sweeps waits for them three times.
@@ -65,7 +69,8 @@ class Multigrid:
     Attributes
     ----------
     radius : bound of the eigenvalues of -L
-    reductions : factors by which the cycles of the last solve reduced the residual
+    reductions : factors by which the cycles of the last solve reduced the residual; two cycles without a residual between them
+        share what they did
 
     Raises
     ------
@@ -95,7 +100,7 @@ class Multigrid:
         self.radius = float(r.max()) + 4 * sum(float(face.max()) for face in k)
         self._build(k, r, closed)
         self._rows = np.zeros((self._threads, extents[2]))
-        self._sums = np.zeros((2, extents[0]))
+        self._sums = np.zeros((3, extents[0]))
         self._iterate = ConjugateGradients(layout, 1, threads=self._threads)
         self._cells, self._eps = cells, float(np.finfo(layout.dtype).eps)
         self.reductions: list[float] = []
@@ -126,7 +131,7 @@ class Multigrid:
         self._scratch = np.zeros((self._threads, 4, 2 * row + 16), np.float32)
         sizes = table[:-1, loops.NZ] * table[:-1, loops.NY] * table[:-1, loops.NX]
         shared = int(np.sum(sizes >= _SHARED)) if self._parallel else 0
-        self._program = hierarchy.program(len(table), self.sweeps, shared)
+        self._program = [hierarchy.program(len(table), self.sweeps, shared, cycles) for cycles in (1, 2)]
 
     def apply(self, w: np.ndarray, out: np.ndarray, alpha: float = 0.0, beta: float = 1.0) -> None:
         """out = alpha w + beta L w; `out` is another array than w."""
@@ -170,19 +175,23 @@ class Multigrid:
             residual = self._correct(right, sigma, out, 0.0, scale)
         else:
             self._load(right, out, mean, scale)
-        for number in range(_CYCLES):
+        twice = False
+        while len(self.reductions) < _CYCLES:
             if residual <= rtol * size:
-                return number
-            self._cycle(sigma)
+                return len(self.reductions)
+            self._cycle(sigma, twice)
             before, factor = residual, 1.0 / (scale * sigma * self._unit)
             scale = 1.0 / before
             residual = self._correct(right, sigma, out, factor, scale)
-            self.reductions.append(residual / before)
+            reduction, number = residual / before, len(self.reductions)
+            self.reductions.extend([math.sqrt(reduction)] * 2 if twice else [reduction])
             if self.reductions[-1] > _STALLED and residual <= self._rounding(sigma):
-                return number + 1
+                return len(self.reductions)
             # The first cycle may leave noise of single precision behind, which the second one removes.
             if number and self.reductions[-1] > _SLOW and residual > rtol * size:
-                return number + 1 + self._conjugate(right, sigma, out, rtol)
+                return len(self.reductions) + self._conjugate(right, sigma, out, rtol)
+            noise = _SINGLE * (1.0 + sigma * self.radius) * math.sqrt(self._sums[2].sum() / self._cells)
+            twice = bool(len(self._table) > 1 and noise < _QUIET * before and _EXPECTED * residual > rtol * size)
         raise StepError(
             "a multigrid solve does not converge",
             expected=f"a residual of {rtol:.1e} relative to the right side",
@@ -220,11 +229,11 @@ class Multigrid:
         """Root mean square of the residual that rounding of the solution alone may leave."""
         return 2 * self._eps * (1.0 + sigma * self.radius) * math.sqrt(self._sums[1].sum() / self._cells)
 
-    def _cycle(self, sigma: float) -> None:
-        """One cycle from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
+    def _cycle(self, sigma: float, twice: bool = False) -> None:
+        """One cycle or two from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
         shift, omega = np.float32(1.0 / (sigma * self._unit)), _OMEGA
         store, table, mirrors, scratch = self._store, self._table, self._mirrors, self._scratch
-        for part, number, mode in self._program:
+        for part, number, mode in self._program[twice]:
             if part is None:
                 loops.sweep_threads(store, table[number], table[number + 1], mirrors[number], mode, shift, omega, scratch)
             else:

@@ -22,6 +22,9 @@ from numba import njit, prange, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
+from sftsolve.codegen.vectors import load, prefetch, put
+from sftsolve.loops.lanes import address, every_other, peek, poke, weave
+
 # Columns of the table of levels.
 OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES = range(14)
 # Rows of the store.
@@ -31,7 +34,7 @@ U, F, KX, KY, KZ, R = range(6)
 DESCEND, AGAIN, ASCEND, SMOOTH, START, SOLVE = range(6)
 RED, BLACK = 0, 1
 
-_FAST = {"contract", "arcp", "nsz"}
+LANES = 16  # cells that are computed at once; rows have pads for what does not fill them
 
 
 @intrinsic
@@ -54,134 +57,108 @@ def _array(store, which, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _flat(store, which, level):  # type: ignore[no-untyped-def]
-    start = level[OFFSET]
-    return store[which, start : start + level[NZ] * level[NY] * level[ROW]]
+def first_cell(store, which, level):  # type: ignore[no-untyped-def]
+    """Address of the first cell of one array of a level."""
+    return address(store, which * store.shape[1] + level[OFFSET])
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _around(level, z, y, colour):  # type: ignore[no-untyped-def]
-    """Where the cells of one colour in a row and their neighbours begin, in the flat arrays of a level.
+def neighbours(level, z, y, colour):  # type: ignore[no-untyped-def]
+    """Where the cells of one colour in a row and their neighbours begin, from the first cell of a level.
 
-    own, the -x neighbour, rows y - 1, y + 1, z - 1, z + 1; then where to read r, ky and ky of row y - 1. Unsigned, because an
-    index that might be negative keeps a loop from being vectorised.
+    own, the -x neighbour, rows y - 1, y + 1, z - 1, z + 1; then where to read r.
     """
     nz, ny, row, odd = level[NZ], level[NY], level[ROW], level[ODD]
     ym, yp = y - 1 if y > 0 else ny - 1, y + 1 if y < ny - 1 else 0
     zm, zp = z - 1 if z > 0 else nz - 1, z + 1 if z < nz - 1 else 0
-    parity = (z + y + colour) & 1
-    a = parity * odd
-    own, below = (z * ny + y) * row + a, (z * ny + ym) * row + a
-    left = own + odd - 1 if parity == 0 else own - odd
-    # Planes of one row have no faces along y. Their "neighbours" are any cells that are not being written.
-    flat = ny == 1
-    return (
-        np.uint64(own),
-        np.uint64(left),
-        np.uint64(left if flat else below),
-        np.uint64(left if flat else (z * ny + yp) * row + a),
-        np.uint64((zm * ny + y) * row + a),
-        np.uint64((zp * ny + y) * row + a),
-        np.uint64(own if level[VARIES] else a),
-        np.uint64(a if flat else own),
-        np.uint64(a if flat else below),
-    )
+    a = ((z + y + colour) & 1) * odd
+    own = (z * ny + y) * row + a
+    left = own + odd - 1 if a == 0 else own - odd
+    below, above = (z * ny + ym) * row + a, (z * ny + yp) * row + a
+    back, front = (zm * ny + y) * row + a, (zp * ny + y) * row + a
+    return own, left, below, above, back, front, own if level[VARIES] else a
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _diagonal(kx, ky, kz, i, left, back, y_here, y_below):  # type: ignore[no-untyped-def]
-    return (kx[left] + kx[i]) + (ky[y_below] + ky[y_here]) + (kz[back] + kz[i])
+def _ask(u, f, kx, ky, kz, one, other, rows):  # type: ignore[no-untyped-def]
+    """Have two lines of every array brought near. Rows are too short for the machine to see by itself where they lead."""
+    prefetch(u, one)
+    prefetch(f, one)
+    prefetch(kx, one)
+    prefetch(kz, one)
+    prefetch(u, other)
+    prefetch(f, other)
+    prefetch(kx, other)
+    prefetch(kz, other)
+    if rows:
+        prefetch(ky, one)
+        prefetch(ky, other)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _start_row(u, f, kx, ky, kz, r, n, at, shift, omega):  # type: ignore[no-untyped-def]
-    """u = omega f / diagonal on the cells of one colour in a row: a step from zero."""
-    own, left, _, _, back, _, r_here, y_here, y_below = at
-    for i in range(np.uint64(n)):
-        total = _diagonal(kx, ky, kz, own + i, left + i, back + i, y_here + i, y_below + i)
-        u[own + i] = omega * f[own + i] / (shift + r[r_here + i] + total)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _relax_row(u, f, kx, ky, kz, r, n, at, shift, omega, residual):  # type: ignore[no-untyped-def]
-    """u += omega residual / diagonal on the cells of one colour in a row; keeps the residual."""
-    own, left, below, above, back, front, r_here, y_here, y_below = at
-    right = left + np.uint64(1)
-    for i in range(np.uint64(n)):
-        w = u[own + i]
-        c = shift + r[r_here + i]
-        k0, k1, k2, k3 = kx[left + i], kx[own + i], ky[y_below + i], ky[y_here + i]
-        k4, k5 = kz[back + i], kz[own + i]
-        flux = k0 * (u[left + i] - w) + k1 * (u[right + i] - w)
-        flux += k2 * (u[below + i] - w) + k3 * (u[above + i] - w)
-        flux += k4 * (u[back + i] - w) + k5 * (u[front + i] - w)
-        t = f[own + i] - c * w + flux
-        residual[i] = t
-        u[own + i] = w + omega * t / (c + ((k0 + k1) + (k2 + k3) + (k4 + k5)))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _residual_row(u, f, kx, ky, kz, r, n, at, shift, residual):  # type: ignore[no-untyped-def]
-    own, left, below, above, back, front, r_here, y_here, y_below = at
-    right = left + np.uint64(1)
-    for i in range(np.uint64(n)):
-        w = u[own + i]
-        flux = kx[left + i] * (u[left + i] - w) + kx[own + i] * (u[right + i] - w)
-        flux += ky[y_below + i] * (u[below + i] - w) + ky[y_here + i] * (u[above + i] - w)
-        flux += kz[back + i] * (u[back + i] - w) + kz[own + i] * (u[front + i] - w)
-        residual[i] = f[own + i] - (shift + r[r_here + i]) * w + flux
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _start_plane(store, level, z, shift, omega):  # type: ignore[no-untyped-def]
-    """One step on the red cells of a plane from zero; its black cells are zero."""
+    """One step on the red cells of a plane from zero, u = omega f / diagonal; its black cells are zero."""
     _on_its_own()
-    u, f, r = _flat(store, U, level), _flat(store, F, level), _flat(store, R, level)
-    kx, ky, kz = _flat(store, KX, level), _flat(store, KY, level), _flat(store, KZ, level)
+    u, f, r = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, R, level)
+    kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
+    rows = level[NY] > 1
     for y in range(level[NY]):
-        at = _around(level, z, y, RED)
-        _start_row(u, f, kx, ky, kz, r, level[HALF], at, shift, omega)
-        other = (z * level[NY] + y) * level[ROW] + (0 if (z + y) & 1 else level[ODD])
-        u[other : other + level[HALF]] = np.float32(0.0)
+        own, left, below, _, back, _, r_here = neighbours(level, z, y, RED)
+        other = own + level[ODD] if (z + y) & 1 == 0 else own - level[ODD]
+        for i in range(0, level[HALF], LANES):
+            total = (load(kx, left + i, LANES) + load(kx, own + i, LANES)) + (
+                load(kz, back + i, LANES) + load(kz, own + i, LANES)
+            )
+            if rows:
+                total = total + (load(ky, below + i, LANES) + load(ky, own + i, LANES))
+            _ask(u, f, kx, ky, kz, own + i + level[ROW], other + i + level[ROW], rows)
+            value = load(f, own + i, LANES)
+            put(u, own + i, omega * value / (load(r, r_here + i, LANES) + shift + total), None)
+            put(u, other + i, value - value, None)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _add(to, values, factor):  # type: ignore[no-untyped-def]
-    for i in range(to.size):
-        to[i] += factor * values[i]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def _colour_plane(store, level, coarse, z, colour, step, restrict, shift, omega, scratch):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _colour_plane(store, level, coarse, z, colour, step, restrict, ahead, shift, omega):  # type: ignore[no-untyped-def]
     """The cells of one colour in a plane: a step if `step`, and their residual added to the coarse right side if `restrict`.
 
-    After a step the residual of a cell is 1 - omega times that before, since its neighbours are of the other colour.
+    After a step, u += omega residual / diagonal, the residual of a cell is 1 - omega times that before, since its neighbours are
+    of the other colour.
     """
     _on_its_own()
-    u, f, r = _flat(store, U, level), _flat(store, F, level), _flat(store, R, level)
-    kx, ky, kz = _flat(store, KX, level), _flat(store, KY, level), _flat(store, KZ, level)
-    to = _array(store, F, coarse)
+    u, f, r = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, R, level)
+    kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
     n, odd, ny = level[HALF], level[ODD], level[NY]
     factor = (np.float32(1.0) - omega if step else np.float32(1.0)) / np.float32(level[FZ] * level[FY] * level[FX])
-    t = scratch[0, :n]
+    rows = ny > 1
     for y in range(ny):
-        at = _around(level, z, y, colour)
-        row = (z * ny + y) * level[ROW]
+        own, left, below, above, back, front, r_here = neighbours(level, z, y, colour)
         # The neighbour beyond either end of the row, for the half that has one there.
-        if (z + y + colour) & 1:
-            u[row + n] = u[row]
-            first = odd
+        second = (z + y + colour) & 1
+        if second:
+            poke(u, left + n, peek(u, left))
         else:
-            u[row + odd - 1] = u[row + odd + n - 1]
-            first = 0
-        if step:
-            _relax_row(u, f, kx, ky, kz, r, n, at, shift, omega, t)
-        else:
-            _residual_row(u, f, kx, ky, kz, r, n, at, shift, t)
-        if restrict:
-            if level[FX] == 2:
-                first = 0
-            _add(to[z // level[FZ], y // level[FY], first : first + n], t, factor)
+            poke(u, left, peek(u, left + n))
+        to = first_cell(store, F, coarse)
+        there = ((z // level[FZ]) * coarse[NY] + y // level[FY]) * coarse[ROW] + (odd if second and level[FX] == 1 else 0)
+        other = own - odd if second else own + odd
+        for i in range(0, n, LANES):
+            if ahead:
+                _ask(u, f, kx, ky, kz, own + i + level[ROW], other + i + level[ROW], rows)
+            w, c = load(u, own + i, LANES), load(r, r_here + i, LANES) + shift
+            k0, k1 = load(kx, left + i, LANES), load(kx, own + i, LANES)
+            k4, k5 = load(kz, back + i, LANES), load(kz, own + i, LANES)
+            total = (k0 + k1) + (k4 + k5)
+            flux = k0 * (load(u, left + i, LANES) - w) + k1 * (load(u, left + i + 1, LANES) - w)
+            flux = flux + (k4 * (load(u, back + i, LANES) - w) + k5 * (load(u, front + i, LANES) - w))
+            if rows:
+                k2, k3 = load(ky, below + i, LANES), load(ky, own + i, LANES)
+                total = total + (k2 + k3)
+                flux = flux + (k2 * (load(u, below + i, LANES) - w) + k3 * (load(u, above + i, LANES) - w))
+            t = load(f, own + i, LANES) - c * w + flux
+            if step:
+                put(u, own + i, w + omega * t / (c + total), None)
+            if restrict:
+                put(to, there + i, load(to, there + i, LANES) + factor * t, None)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -199,74 +176,69 @@ def _far(i, factor, n, periodic, mirrors):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _blend(to, one, two, three, four, w):  # type: ignore[no-untyped-def]
-    for i in range(to.size):
-        to[i] = (w[0] * one[i] + w[1] * two[i]) + (w[2] * three[i] + w[3] * four[i])
+def _blend(c, i, near, side, back, across, w):  # type: ignore[no-untyped-def]
+    """Sixteen coarse cells of four rows, weighted."""
+    one = w[0] * load(c, near + i, LANES) + w[1] * load(c, side + i, LANES)
+    return one + (w[2] * load(c, back + i, LANES) + w[3] * load(c, across + i, LANES))
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _spread(even, odd, values):  # type: ignore[no-untyped-def]
-    """u += 3/4 of the coarse cell that holds it + 1/4 of the next one; `values` begins with the coarse cell -1."""
-    near, far = np.float32(0.75), np.float32(0.25)
-    before, here, after = values[: even.size], values[1 : 1 + even.size], values[2 : 2 + even.size]
-    for i in range(even.size):
-        even[i] += near * here[i] + far * before[i]
-    for i in range(even.size):
-        odd[i] += near * here[i] + far * after[i]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _interleave(to, even, odd):  # type: ignore[no-untyped-def]
-    for i in range(even.size):
-        to[2 * i] = even[i]
-        to[2 * i + 1] = odd[i]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True)
 def _prolong_plane(store, level, coarse, mirrors, z, scratch):  # type: ignore[no-untyped-def]
     """u += the interpolated correction of the coarse level: weights (3/4, 1/4) on every axis that was coarsened."""
     _on_its_own()
-    u, c = _array(store, U, level), _array(store, U, coarse)
-    n, m, nx = level[HALF], coarse[HALF], coarse[NX]
-    near = np.float32(0.75)
+    u, f, c, values = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, U, coarse), address(scratch, 0)
+    kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
+    n, m, nx, row, rows = level[HALF], coarse[HALF], coarse[NX], coarse[ROW], coarse[NY]
+    quarter, near = np.float32(0.25), np.float32(0.75)
     zn = z // level[FZ]
     zf, far_z = _far(z, level[FZ], coarse[NZ], level[PZ], mirrors[0])
     for y in range(level[NY]):
         yn = y // level[FY]
         yf, far_y = _far(y, level[FY], coarse[NY], level[PY], mirrors[1])
         w = (near * near, near * far_y, far_z * near, far_z * far_y)
-        for half in range(2):
-            a = half * coarse[ODD]
-            to = scratch[half + 1, :m]
-            _blend(to, c[zn, yn, a : a + m], c[zn, yf, a : a + m], c[zf, yn, a : a + m], c[zf, yf, a : a + m], w)
-        even, odd = u[z, y, :n], u[z, y, level[ODD] : level[ODD] + n]
+        here, side = (zn * rows + yn) * row, (zn * rows + yf) * row
+        back, across = (zf * rows + yn) * row, (zf * rows + yf) * row
+        even = (z * level[NY] + y) * level[ROW]
+        odd, second = even + level[ODD], coarse[ODD]
+        for i in range(0, m, LANES):
+            one = _blend(c, i, here, side, back, across, w)
+            two = _blend(c, i + second, here, side, back, across, w)
+            if level[FX] == 1:
+                put(u, even + i, load(u, even + i, LANES) + one, None)
+                put(u, odd + i, load(u, odd + i, LANES) + two, None)
+            else:
+                put(values, LANES + 2 * i, weave(one, two, 0), None)
+                put(values, 2 * LANES + 2 * i, weave(one, two, 1), None)
         if level[FX] == 1:
-            _add(even, scratch[1, :n], np.float32(1.0))
-            _add(odd, scratch[2, :n], np.float32(1.0))
             continue
-        values = scratch[3]
-        _interleave(values[1 : 1 + 2 * m], scratch[1, :m], scratch[2, :m])
+        # Coarse cell -1 lies before the first one.
         if level[PX]:
-            values[0], values[nx + 1] = values[nx], values[1]
+            poke(values, LANES - 1, peek(values, LANES + nx - 1))
+            poke(values, LANES + nx, peek(values, LANES))
         else:
-            values[0], values[nx + 1] = mirrors[2, 0] * values[1], mirrors[2, 1] * values[nx]
-        _spread(even, odd, values)
+            poke(values, LANES - 1, mirrors[2, 0] * peek(values, LANES))
+            poke(values, LANES + nx, mirrors[2, 1] * peek(values, LANES + nx - 1))
+        for i in range(0, n, LANES):
+            _ask(u, f, kx, ky, kz, even + i + level[ROW], odd + i + level[ROW], level[NY] > 1)
+            centre = near * load(values, LANES + i, LANES)
+            put(u, even + i, load(u, even + i, LANES) + (centre + quarter * load(values, LANES + i - 1, LANES)), None)
+            put(u, odd + i, load(u, odd + i, LANES) + (centre + quarter * load(values, LANES + i + 1, LANES)), None)
 
 
 @njit(cache=True, nogil=True)
-def _pack(row, nx, odd, scratch):  # type: ignore[no-untyped-def]
-    """A row in natural order becomes even cells first."""
-    _on_its_own()
-    values = scratch[3]
-    for i in range(nx):
-        values[i] = row[i]
-    half = (nx + 1) // 2
-    row[half:odd] = np.float32(0.0)
-    row[odd:] = np.float32(0.0)
-    for i in range(half):
-        row[i] = values[2 * i]
-    for i in range(nx // 2):
-        row[odd + i] = values[2 * i + 1]
+def _pack(row, coarse, scratch):  # type: ignore[no-untyped-def]
+    """A row in natural order, of which `row` is the address, becomes even cells first."""
+    values = address(scratch, 0)
+    half = coarse[HALF]
+    for i in range(0, coarse[NX], LANES):
+        put(values, i, load(row, i, LANES), None)
+    # What follows the last cell must be finite.
+    for i in range(coarse[NX], 2 * half + 2 * LANES):
+        poke(values, i, np.float32(0.0))
+    for i in range(0, half, LANES):
+        one, two = load(values, 2 * i, LANES), load(values, 2 * i + LANES, LANES)
+        put(row, i, every_other(one, two, 0), None)
+        put(row, coarse[ODD] + i, every_other(one, two, 1), None)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -291,7 +263,7 @@ def _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch)
             return
         colour = RED if restricts else BLACK
     step = stage < 2 or not restricts
-    _colour_plane(store, level, coarse, z, colour, step, restricts and stage > 0, shift, omega, scratch)
+    _colour_plane(store, level, coarse, z, colour, step, restricts and stage > 0, stage == 0, shift, omega)
 
 
 @njit(cache=True, nogil=True)
@@ -312,10 +284,8 @@ def _slab(store, level, coarse, mirrors, mode, first, last, z0, z1, shift, omega
             if (phase == 0 and inside) or (phase > 0 and stage == phase and z < z1 and not inside):
                 _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch)
     if last == 3 and restricts and level[FX] == 2:
-        to = _array(store, F, coarse)
-        for z in range(z0 // level[FZ], z1 // level[FZ]):
-            for y in range(coarse[NY]):
-                _pack(to[z, y], coarse[NX], coarse[ODD], scratch)
+        for line in range(z0 // level[FZ] * coarse[NY], z1 // level[FZ] * coarse[NY]):
+            _pack(address(store, F * store.shape[1] + coarse[OFFSET] + line * coarse[ROW]), coarse, scratch)
 
 
 @njit(cache=True, nogil=True, parallel=True)

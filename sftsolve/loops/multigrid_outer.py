@@ -16,57 +16,83 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from sftsolve.loops.multigrid import NY, ODD, ROW, F, U, _flat
+from sftsolve.codegen.vectors import load as take
+from sftsolve.codegen.vectors import prefetch, put
+from sftsolve.loops.lanes import address, double, every_other, peek, poke, rounded, total, weave
+from sftsolve.loops.multigrid import LANES, NY, ODD, ROW, F, U, first_cell
 
 _FAST = {"contract", "nsz"}
 _SUMS = {"contract", "reassoc", "nsz"}
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _flux(w, kx, ky, kz, i, left, right, below, above, back, front, j, j_left, j_y, j_below, j_back):  # type: ignore[no-untyped-def]
-    here = w[i]
+def _cell(w, k, own, left, right, below, above, back, front, j, j_left, j_below, j_back, j_r):  # type: ignore[no-untyped-def]
+    """L w in one cell; `left`, `right` and `j_left` may be round the circle."""
+    kx, ky, kz, r = k
+    here = w[own]
     flux = kx[j_left] * (w[left] - here) + kx[j] * (w[right] - here)
-    flux += ky[j_below] * (w[below] - here) + ky[j_y] * (w[above] - here)
-    return flux + (kz[j_back] * (w[back] - here) + kz[j] * (w[front] - here))
+    flux += ky[j_below] * (w[below] - here) + ky[j] * (w[above] - here)
+    flux += kz[j_back] * (w[back] - here) + kz[j] * (w[front] - here)
+    return flux - r[j_r] * here
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _cells(w, k, own, below, above, back, front, j, j_below, j_back, j_r, rows):  # type: ignore[no-untyped-def]
+    """L w in sixteen cells."""
+    kx, ky, kz, r = k
+    here = double(take(w, own, LANES))
+    flux = double(take(kx, j - 1, LANES)) * (double(take(w, own - 1, LANES)) - here)
+    flux = flux + double(take(kx, j, LANES)) * (double(take(w, own + 1, LANES)) - here)
+    if rows:
+        flux = flux + double(take(ky, j_below, LANES)) * (double(take(w, below, LANES)) - here)
+        flux = flux + double(take(ky, j, LANES)) * (double(take(w, above, LANES)) - here)
+    flux = flux + double(take(kz, j_back, LANES)) * (double(take(w, back, LANES)) - here)
+    flux = flux + double(take(kz, j, LANES)) * (double(take(w, front, LANES)) - here)
+    return flux - double(take(r, j_r, LANES)) * here
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _linear_row(w, kx, ky, kz, r, place, z, y, t):  # type: ignore[no-untyped-def]
+def _linear_row(w, k, place, z, y, t):  # type: ignore[no-untyped-def]
     """t = L w in one row."""
     first, plane, row, nz, ny, nx, varies = place
     ym, yp = y - 1 if y > 0 else ny - 1, y + 1 if y < ny - 1 else 0
     zm, zp = z - 1 if z > 0 else nz - 1, z + 1 if z < nz - 1 else 0
-    i = np.uint64(first + z * plane + y * row)
-    below, above = np.uint64(first + z * plane + ym * row), np.uint64(first + z * plane + yp * row)
-    back, front = np.uint64(first + zm * plane + y * row), np.uint64(first + zp * plane + y * row)
-    j = np.uint64((z * ny + y) * nx)
-    # A grid of two axes has one row a plane and no faces between rows: one row of zeros stands for them.
-    j_y = j if ny > 1 else np.uint64(0)
-    j_below = np.uint64((z * ny + ym) * nx) if ny > 1 else np.uint64(0)
-    j_back = np.uint64((zm * ny + y) * nx)
-    j_r = j if varies else np.uint64(0)
-    last, one = np.uint64(nx - 1), np.uint64(1)
-    for x in (np.uint64(0), last):
-        left = last if x == 0 else x - one
-        right = np.uint64(0) if x == last else x + one
-        t[x] = _flux(
-            w, kx, ky, kz, i + x, i + left, i + right, below + x, above + x, back + x, front + x,
-            j + x, j + left, j_y + x, j_below + x, j_back + x,
-        ) - r[j_r + x] * w[i + x]  # fmt: skip
-    for x in range(one, last):
-        t[x] = _flux(
-            w, kx, ky, kz, i + x, i + x - one, i + x + one, below + x, above + x, back + x, front + x,
-            j + x, j + x - one, j_y + x, j_below + x, j_back + x,
-        ) - r[j_r + x] * w[i + x]  # fmt: skip
+    i = first + z * plane + y * row
+    below, above = first + z * plane + ym * row, first + z * plane + yp * row
+    back, front = first + zm * plane + y * row, first + zp * plane + y * row
+    j, j_below, j_back = (z * ny + y) * nx, (z * ny + ym) * nx, (zm * ny + y) * nx
+    j_r = j if varies else 0
+    whole, last = nx >= LANES + 2, nx - 1
+    for x in range(0, nx, last if whole else 1):
+        left, right = x - 1 if x > 0 else last, x + 1 if x < last else 0
+        t[x] = _cell(
+            w, k, i + x, i + left, i + right, below + x, above + x, back + x, front + x,
+            j + x, j + left, j_below + x, j_back + x, j_r + x,
+        )  # fmt: skip
+    if not whole:
+        return
+    at, k_at, t_at = address(w, 0), (address(k[0], 0), address(k[1], 0), address(k[2], 0), address(k[3], 0)), address(t, 0)
+    for step in range(1, last, LANES):
+        x = min(step, last - LANES)  # the last cells overlap those before
+        prefetch(k_at[0], j + x + nx)
+        prefetch(k_at[0], j + x + nx + 8)
+        prefetch(k_at[2], j + x + nx)
+        prefetch(k_at[2], j + x + nx + 8)
+        if ny > 1:
+            prefetch(k_at[1], j + x + nx)
+            prefetch(k_at[1], j + x + nx + 8)
+        value = _cells(
+            at, k_at, i + x, below + x, above + x, back + x, front + x, j + x, j_below + x, j_back + x, j_r + x, ny > 1
+        )  # fmt: skip
+        put(t_at, x, value, None)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _apply_planes(w, out, k, place, alpha, beta, t, z0, z1):  # type: ignore[no-untyped-def]
-    kx, ky, kz, r = k
     first, plane, row, _, ny, nx, _ = place
     for z in range(z0, z1):
         for y in range(ny):
-            _linear_row(w, kx, ky, kz, r, place, z, y, t)
+            _linear_row(w, k, place, z, y, t)
             i = np.uint64(first + z * plane + y * row)
             for x in range(np.uint64(nx)):
                 out[i + x] = alpha * w[i + x] + beta * t[x]
@@ -88,60 +114,95 @@ def apply_threads(w, out, k, place, alpha, beta, scratch):  # type: ignore[no-un
         _apply_planes(w, out, k, place, alpha, beta, scratch[t], z0, z1)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _ask_row(row, x):  # type: ignore[no-untyped-def]
+    """Have thirty-two numbers brought near."""
+    prefetch(row, x)
+    prefetch(row, x + 8)
+    prefetch(row, x + 16)
+    prefetch(row, x + 24)
+
+
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _correct_plane(w, place, store, level, z, factor):  # type: ignore[no-untyped-def]
-    """w += factor e."""
-    e = _flat(store, U, level)
+    """w += factor e; returns the sum of the squares of what was added."""
+    e, at = first_cell(store, U, level), address(w, 0)
     first, plane, row, _, ny, nx, _ = place
-    pairs, two, one = np.uint64(nx // 2), np.uint64(2), np.uint64(1)
+    whole = nx - nx % (2 * LANES)
+    one = take(e, z * level[NY] * level[ROW], LANES)
+    many, squares = double(one - one), 0.0
     for y in range(ny):
-        i = np.uint64(first + z * plane + y * row)
-        even = np.uint64((z * level[NY] + y) * level[ROW])
-        odd = even + np.uint64(level[ODD])
-        for x in range(pairs):
-            w[i + two * x] += factor * e[even + x]
-            w[i + two * x + one] += factor * e[odd + x]
-        if nx % 2:
-            w[i + np.uint64(nx - 1)] += factor * e[even + pairs]
+        i = first + z * plane + y * row
+        even = (z * level[NY] + y) * level[ROW]
+        odd = even + level[ODD]
+        for x in range(0, whole, 2 * LANES):
+            one, two = take(e, even + x // 2, LANES), take(e, odd + x // 2, LANES)
+            low, high = factor * double(weave(one, two, 0)), factor * double(weave(one, two, 1))
+            many = many + (low * low + high * high)
+            put(at, i + x, rounded(double(take(at, i + x, LANES)) + low, at), None)
+            put(at, i + x + LANES, rounded(double(take(at, i + x + LANES, LANES)) + high, at), None)
+            _ask_row(at, i + x + row)
+            prefetch(e, even + level[ROW] + x // 2)
+            prefetch(e, odd + level[ROW] + x // 2)
+        for x in range(whole, nx):
+            added = factor * peek(e, (odd if x % 2 else even) + x // 2)
+            w[i + x] += added
+            squares += added * added
+    return squares + total(many)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _pack_row(t, f, even, odd, scale):  # type: ignore[no-untyped-def]
-    pairs, two, one = np.uint64(t.size // 2), np.uint64(2), np.uint64(1)
-    for x in range(pairs):
-        f[even + x] = np.float32(scale * t[two * x])
-        f[odd + x] = np.float32(scale * t[two * x + one])
-    if t.size % 2:
-        f[even + pairs] = np.float32(scale * t[np.uint64(t.size - 1)])
+    """f = scale t, even cells first."""
+    from_row, whole = address(t, 0), t.size - t.size % (2 * LANES)
+    for x in range(0, whole, 2 * LANES):
+        one, two = scale * take(from_row, x, LANES), scale * take(from_row, x + LANES, LANES)
+        put(f, even + x // 2, rounded(every_other(one, two, 0), f), None)
+        put(f, odd + x // 2, rounded(every_other(one, two, 1), f), None)
+    for x in range(whole, t.size):
+        poke(f, (odd if x % 2 else even) + x // 2, np.float32(scale * t[x]))
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
-def _residual_row(t, right, w, i, sigma):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _residual_row(t, right, w, i, sigma, ahead):  # type: ignore[no-untyped-def]
     """t = right - w + sigma t, and the sums of its square and of that of w."""
-    total, size = 0.0, 0.0
-    for x in range(np.uint64(t.size)):
-        value = np.float64(right[i + x]) - w[i + x] + sigma * t[x]
-        t[x] = value
-        total += value * value
+    at, right_at, t_at = address(w, i), address(right, i), address(t, 0)
+    whole = t.size - t.size % LANES
+    squares, size = 0.0, 0.0
+    if whole:
+        here, value = double(take(at, 0, LANES)), take(t_at, 0, LANES)
+        many_squares, many_size = value - value, value - value
+        for x in range(0, whole, LANES):
+            here = double(take(at, x, LANES))
+            prefetch(right_at, x + ahead)
+            prefetch(right_at, x + ahead + 8)
+            value = double(take(right_at, x, LANES)) - here + sigma * take(t_at, x, LANES)
+            put(t_at, x, value, None)
+            many_squares = many_squares + value * value
+            many_size = many_size + here * here
+        squares, size = total(many_squares), total(many_size)
+    for x in range(whole, t.size):
+        rest = np.float64(right[i + x]) - w[i + x] + sigma * t[x]
+        t[x] = rest
+        squares += rest * rest
         size += w[i + x] * np.float64(w[i + x])
-    return total, size
+    return squares, size
 
 
 @njit(cache=True, nogil=True)
 def _residual_plane(w, right, k, place, sigma, store, level, z, scale, t, sums):  # type: ignore[no-untyped-def]
     """f of the finest level = scale (right - A w)."""
-    f = _flat(store, F, level)
-    kx, ky, kz, r = k
+    f = first_cell(store, F, level)
     first, plane, row, _, ny, _, _ = place
-    total, size = 0.0, 0.0
+    squares, size = 0.0, 0.0
     for y in range(ny):
-        _linear_row(w, kx, ky, kz, r, place, z, y, t)
-        row_total, row_size = _residual_row(t, right, w, np.uint64(first + z * plane + y * row), sigma)
-        total += row_total
+        _linear_row(w, k, place, z, y, t)
+        row_squares, row_size = _residual_row(t, right, w, first + z * plane + y * row, sigma, row)
+        squares += row_squares
         size += row_size
-        even = np.uint64((z * level[NY] + y) * level[ROW])
-        _pack_row(t, f, even, even + np.uint64(level[ODD]), scale)
-    sums[0, z], sums[1, z] = total, size
+        even = (z * level[NY] + y) * level[ROW]
+        _pack_row(t, f, even, even + level[ODD], scale)
+    sums[0, z], sums[1, z] = squares, size
 
 
 @njit(cache=True, nogil=True)
@@ -149,7 +210,7 @@ def _correct_slab(w, right, k, place, sigma, store, level, factor, scale, t, sum
     if phase == 0:
         for z in range(z0, z1 + 1):
             if z < z1 and factor != 0.0:
-                _correct_plane(w, place, store, level, z, factor)
+                sums[2, z] = _correct_plane(w, place, store, level, z, factor)
             if z0 + 1 <= z - 1 < z1 - 1:
                 _residual_plane(w, right, k, place, sigma, store, level, z - 1, scale, t, sums)
     else:
@@ -166,7 +227,7 @@ def correct(w, right, k, place, sigma, store, level, factor, scale, scratch, sum
     ----------
     w, right : flat padded arrays
     scratch : (threads, nx)
-    sums : (2, nz), becomes the sums over planes of the squares of the residual and of w
+    sums : (3, nz), becomes the sums over planes of the squares of the residual, of w and of what was added to it
     """
     for phase in range(2):
         _correct_slab(w, right, k, place, sigma, store, level, factor, scale, scratch[0], sums, phase, 0, place[3])
@@ -213,15 +274,15 @@ def measure_threads(right, place, sums, threads):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True)
 def _load_planes(right, out, mean, place, store, level, scale, t, z0, z1):  # type: ignore[no-untyped-def]
-    f = _flat(store, F, level)
+    f = first_cell(store, F, level)
     first, plane, row, _, ny, nx, _ = place
     for z in range(z0, z1):
         for y in range(ny):
             i = np.uint64(first + z * plane + y * row)
             for x in range(np.uint64(nx)):
                 t[x] = right[i + x] - mean
-            even = np.uint64((z * level[NY] + y) * level[ROW])
-            _pack_row(t, f, even, even + np.uint64(level[ODD]), scale)
+            even = (z * level[NY] + y) * level[ROW]
+            _pack_row(t, f, even, even + level[ODD], scale)
             for x in range(np.uint64(nx)):
                 out[i + x] = mean
 
