@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sftsolve.errors import StepError
 from sftsolve.friction import Span
 from sftsolve.loops.combine import Arrays, combine, combine_both
 from sftsolve.state import State
@@ -80,8 +81,11 @@ class Implicit(OneStep):
         return tuple(arrays), [*weights, *(0.0,) * missing]
 
     def _solve(self, right: np.ndarray, sigma: float, out: np.ndarray, tolerance: Tolerance) -> None:
-        """(I - sigma L) out = right, from the guess in `out`."""
-        self.linear.solve(right, sigma, out, True, max(_SOLVE * tolerance.rtol, _FINEST_SOLVE))
+        """(I - sigma L) out = right, from the guess in `out`; NaN where that fails, so that the step is turned down."""
+        try:
+            self.linear.solve(right, sigma, out, True, max(_SOLVE * tolerance.rtol, _FINEST_SOLVE))
+        except StepError:
+            out.fill(np.nan)
         self.linear_solves += 1
 
     def _hermite(self, state: State, span: Span, c: float, out: State, slopes: tuple[list[np.ndarray], list[float]]) -> None:
