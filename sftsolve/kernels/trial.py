@@ -32,7 +32,7 @@ from sftsolve.parallel import thread_count
 
 WAYS = ("tried", "predicted")
 # The model is trusted where the second best is predicted to take this many times longer.
-CLOSE = 2.0
+CLOSE = 3.0
 # Seconds: shorter convolutions are not worth a trial, longer ones make it too long.
 _SHORTEST, _LONGEST = 5e-5, 0.5
 _BUDGET, _FEWEST, _MOST = 1e-2, 2, 25  # seconds, and rounds after the first
