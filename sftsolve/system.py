@@ -299,6 +299,14 @@ class System:
         ----------
         less : a linear part L that is taken away, for the radius of F' - L
         """
+        radius = self._radius(state, iterations, less)
+        if self._correction is None:
+            return radius
+        # The correction is f F'F', whatever is taken from F'.
+        whole = radius if less is None else self._radius(state, iterations, None)
+        return radius + abs(self._correction.factor(state.t)) * whole * whole
+
+    def _radius(self, state: State, iterations: int, less: LinearPart | None) -> float:
         direction, image, part = self._blank(), self._blank(), self._blank()
         direction.w[...] = np.random.default_rng(0).standard_normal(direction.w.shape)
         radius = 0.0
@@ -313,7 +321,7 @@ class System:
                 image.storage -= part.storage
             radius = float(np.sqrt(np.sum(image.w**2)))
             direction, image = image, direction
-        return radius if self._correction is None else radius * (1.0 + abs(self._correction.factor(state.t)) * radius)
+        return radius
 
     def _blank(self) -> State:
         return State(self.layout, self.layout.zeros(len(self.fields)), None)

@@ -253,3 +253,11 @@ def test_stable_step_where_friction_varies():
         fixed = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=2.5))
         wanted = kind(sft.discretise(fixed, sft.Grid(shape=(4,), length=(1.0,)))).stable_step(1.0)
         assert stepper.stable_step(1.0) == pytest.approx(wanted, rel=1e-2)
+
+
+def test_strong_friction_is_slow_and_not_wrong():
+    """Kicks backwards would amplify what friction has left: steps that let them are turned down."""
+    problem = PointwiseSystem((3,), springs(1.0), gamma=100.0)
+    result = simulate(problem, problem.state(1.0), "leapfrog4", end=0.1, rtol=1e-6, progress=False)
+    exact = damped_mode(10.0, 1.0, 100.0, 1.0, 0.0)[0]
+    assert np.abs(result.w[-1] - exact).max() < 5e-5

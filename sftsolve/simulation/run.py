@@ -137,7 +137,6 @@ class _Run:
         self.pace = Pace(system, stepper, self.axis, self.end)
         self.before = stepper.force_evaluations, stepper.linear_solves
         self.dense = hasattr(stepper, "interpolate")
-        system.enter(state.t)
         stepper.reset()
         self.audit = EnergyAudit(system, stepper, state)
 

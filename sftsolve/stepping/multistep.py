@@ -104,7 +104,9 @@ class Multistep(Implicit):
         self._span = clock.span(clock.theta(state.t), h)
         kappa = self._span.kappa(0.5)
         cap = _CAPS.get(self.order, math.inf)
-        self._underdamped = self._damped and self._span.eps * self.linear.radius > cap * kappa * kappa
+        # Without friction nothing damps what is extrapolated.
+        undamped = kappa == 0.0 or self._span.eps * self.linear.radius > cap * kappa * kappa
+        self._underdamped = self._damped and self.order > 2 and undamped
         self._by_starter = self.starting
         if not self._by_starter:
             return self._propose(state, self._span, tolerance)

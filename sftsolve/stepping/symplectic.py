@@ -37,6 +37,10 @@ _STEEPEST = 300.0
 _SLOWED = 4.0
 
 
+# A kick backwards undoes friction and amplifies what is left: by no more than this, since the error estimate does not see it.
+_AMPLIFIED = math.e
+
+
 @dataclass(frozen=True)
 class Composition:
     """Kicks b_0 ... b_s and the drifts a_1 ... a_s between them, in units of the step.
@@ -151,8 +155,11 @@ class Splitting(OneStep):
         force = self.force(state).storage.reshape(-1)
         clock = self.system.clock
         span = self._span = clock.span(clock.theta(state.t), h)
+        kicks = self._kicks(span)
+        if self.fixed_step is None and max(keep for keep, _ in kicks) > _AMPLIFIED:
+            return math.inf
         proposal, place, latest = self._proposal, flat(self._proposal), self._latest()
-        (keep, push), *within, (last_keep, last_push) = self._kicks(span)
+        (keep, push), *within, (last_keep, last_push) = kicks
         drifts, times = self.composition.drifts, self.composition.abscissae
         self._known, self._ahead = latest is not self._start, True
         factors = self._numbers(keep * span.enter, push, drifts[0] * h, 0.0)
