@@ -85,6 +85,22 @@ def test_a_long_run_whose_accuracy_asks_for_short_steps_becomes_explicit():
     assert np.abs(result.w[-1, 0] - wave * np.cos(2 * np.pi * grid.coordinates[0])).max() < 1e-5
 
 
+def test_short_steps_in_an_initial_layer_do_not_make_a_stiff_run_explicit():
+    """Noise decays in steps that grow; for the rest of the way an explicit method would need tens of thousands."""
+    grid = sft.Grid(shape=(512,), length=(1.0,))
+    action = sft.Action(
+        fields=["w"],
+        cost="S/2*grad2(w) - 5*w**2 + 5*w**4",
+        sources={"S": "1 + cos(2*pi*x)/2"},
+        friction=sft.Friction(gamma=1.0),
+    )
+    system = sft.discretise(action, grid, dynamics="gradient-flow")
+    initial = np.sin(2 * np.pi * grid.coordinates[0]) + 0.1 * np.random.default_rng(0).standard_normal(512)
+    result = simulate(system, system.state({"w": initial}), "auto", end=0.1, rtol=1e-5, atol=1e-7, progress=False, max_steps=1000)
+    assert result.stats.steps > 100
+    assert result.stats.method.startswith("sbdf4 (auto: ")
+
+
 def test_a_problem_that_turns_stiff_changes_the_method():
     """Stiffness in proportion to w^2 while w grows a hundredfold: the explicit steps run into stability, and a later choice is
     another one; the numbers of evaluations go on."""

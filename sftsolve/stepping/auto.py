@@ -33,6 +33,7 @@ _UNDERDAMPED = 2.9
 _FEW = 15
 # Looks at a run's stability: after so many steps, then at every doubling; or after so many rejections since the last look.
 _FIRST_LOOK, _REJECTIONS = 50, 5
+_SETTLED = 2.0  # steps that grow by less from one look to the next are those of the rest of the way
 _LIMITED = 0.5  # share of the stable step from which on stability, not accuracy, sets the step
 
 
@@ -135,6 +136,7 @@ class Automatic:
         self._take(choose(system, state, end - system.clock.theta(state.t), rtol, self._switches, fits))
         self._count, self._look, self._rejections = 0, _FIRST_LOOK, 0
         self._accurate: float | None = None
+        self._seen = 0.0  # step at the last look
 
     @property
     def method(self) -> str:
@@ -193,8 +195,13 @@ class Automatic:
         if left < _FIRST_LOOK * h:
             return
         stable = self.inner.stable_step(float(self.system.spectral_radius(state)))
+        # In an initial layer steps are short and grow: they say nothing of the way behind it.
+        settled, self._seen = h <= _SETTLED * self._seen, h
         if h < _LIMITED * stable:
-            self._accurate = h
+            self._accurate = h if settled else None
+        elif self._accurate is not None and h > _SETTLED * self._accurate:
+            # Steps that stability holds have outgrown what accuracy asked for.
+            self._accurate = None
         choice = choose(self.system, state, left, self._rtol, self._switches, self._fits, self._accurate)
         if choice.method != self._names[-1]:
             self._before = [self.force_evaluations, self.linear_solves]
