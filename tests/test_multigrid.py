@@ -10,6 +10,7 @@ from scipy.sparse.linalg import spsolve
 
 from sftsolve.errors import GridError
 from sftsolve.linear.multigrid import Multigrid, can_coarsen
+from sftsolve.loops import multigrid as loops
 
 SMALL_GRIDS = [
     ((16,), "p"),
@@ -160,6 +161,19 @@ def test_results_do_not_depend_on_threads(shape, walls, kind):
     found = []
     for threads in (1, 2, 3, 5):
         solver = multigrid(operator, threads=threads)
+        out, cycles, _ = solve(operator, solver, 1e4 / operator.largest)
+        found.append((operator.inside(out).tobytes(), cycles, tuple(solver.reductions)))
+    assert all(other == found[0] for other in found[1:])
+
+
+@pytest.mark.parametrize("walls, lengths", [("ppp", None), ("ndp", None), ("ppp", (1.0, 20.0, 1.0))], ids=str)
+def test_results_do_not_depend_on_blocks(walls, lengths):
+    """Of rows, in which large planes are swept; also where their axis is not coarsened."""
+    operator = FaceOperator((32, 36, 64), walls, "noise", 30.0, lengths=lengths)
+    found = []
+    for block, threads in ((36, 1), (8, 1), (10, 2), (32, 3)):
+        solver = multigrid(operator, sweeps=(2, 2), threads=threads)
+        solver._table[:, loops.BLOCK] = block
         out, cycles, _ = solve(operator, solver, 1e4 / operator.largest)
         found.append((operator.inside(out).tobytes(), cycles, tuple(solver.reductions)))
     assert all(other == found[0] for other in found[1:])

@@ -16,6 +16,9 @@ _EXACT, _LARGEST = 128, 1100
 # An axis is coarsened where its coupling exceeds this part of the strongest one, so that point smoothing suffices.
 _COMPARABLE = 0.5
 _LINE = 16  # single-precision numbers of a cache line
+# Numbers of one array in the rows that a sweep takes through all planes at once: four planes of five arrays are 700 kB. At least
+# _ROWS, as stages lag by up to four rows.
+_BLOCK, _ROWS = 8704, 8
 
 Shape = tuple[int, int, int]
 
@@ -62,15 +65,27 @@ def coarsen(shape: Shape, periodic: Sequence[bool], coupling: Sequence[float]) -
 
 
 def table_of(coarsening: Coarsening, periodic: Sequence[bool]) -> np.ndarray:
-    """The table of levels that the loops read, (levels, 14); the coarsest one is last."""
-    table = np.zeros((len(coarsening.shapes), 14), np.int64)
+    """The table of levels that the loops read, (levels, 15); the coarsest one is last."""
+    table = np.zeros((len(coarsening.shapes), 15), np.int64)
     start = 0
     for number, (nz, ny, nx) in enumerate(coarsening.shapes):
         half = (nx + 1) // 2
         odd = -(-half // _LINE) * _LINE + _LINE
         row = odd + -(-half // _LINE) * _LINE
         factors = coarsening.factors[number] if number < len(coarsening.factors) else (1, 1, 1)
-        table[number] = (start, nz, ny, nx, half, odd, row, *factors, *(int(p) for p in periodic), 1)
+        table[number] = (
+            start,
+            nz,
+            ny,
+            nx,
+            half,
+            odd,
+            row,
+            *factors,
+            *(int(p) for p in periodic),
+            1,
+            max(_ROWS, _BLOCK // row & ~1),
+        )
         start += nz * ny * row
         start += -start % _LINE
     return table

@@ -9,8 +9,9 @@ colours of a checkerboard. A row holds its even cells first and its odd cells af
 contiguous, as are their neighbours: nothing is computed in vain and every access has unit stride.
 
 Planes go through the stages of a sweep one behind the other, so that a level is read once a sweep: stage 0 on plane z, 1 on
-z - 1, 2 on z - 2. Threads own slabs of planes; what depends on a neighbour's planes waits for its phase. The result is that of
-whole sweeps one after the other, whatever the number of threads.
+z - 1, 2 on z - 2; large planes in blocks of rows, so that what the stages share stays in a core's own cache. Threads own slabs of
+planes; what depends on a neighbour's planes waits for its phase. The result is that of whole sweeps one after the other, whatever
+the number of threads.
 
 A level is one row of an integer table, see `OFFSET` and the rest; its arrays are pieces of the rows of one store.
 """
@@ -26,7 +27,7 @@ from sftsolve.codegen.vectors import load, prefetch, put
 from sftsolve.loops.lanes import address, every_other, peek, poke, weave
 
 # Columns of the table of levels.
-OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES = range(14)
+OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES, BLOCK = range(15)
 # Rows of the store.
 U, F, KX, KY, KZ, R = range(6)
 # What a sweep does: zero guess, one red-black step, restricted residual; the same from the guess that is there; prolongation and
@@ -80,29 +81,23 @@ def neighbours(level, z, y, colour):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _ask(u, f, kx, ky, kz, one, other, rows):  # type: ignore[no-untyped-def]
-    """Have two lines of every array brought near. Rows are too short for the machine to see by itself where they lead."""
-    prefetch(u, one)
-    prefetch(f, one)
-    prefetch(kx, one)
-    prefetch(kz, one)
-    prefetch(u, other)
-    prefetch(f, other)
-    prefetch(kx, other)
-    prefetch(kz, other)
-    if rows:
-        prefetch(ky, one)
-        prefetch(ky, other)
+def _ask(one, other, i, j):  # type: ignore[no-untyped-def]
+    """Have two lines of two arrays brought near."""
+    prefetch(one, i)
+    prefetch(one, j)
+    prefetch(other, i)
+    prefetch(other, j)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start_plane(store, level, z, shift, omega):  # type: ignore[no-untyped-def]
+def _start_plane(store, level, z, first, last, ahead, shift, omega):  # type: ignore[no-untyped-def]
     """One step on the red cells of a plane from zero, u = omega f / diagonal; its black cells are zero."""
     _on_its_own()
     u, f, r = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, R, level)
     kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
     rows = level[NY] > 1
-    for y in range(level[NY]):
+    for line in range(first, last):
+        y = line % level[NY]
         own, left, below, _, back, _, r_here = neighbours(level, z, y, RED)
         other = own + level[ODD] if (z + y) & 1 == 0 else own - level[ODD]
         for i in range(0, level[HALF], LANES):
@@ -111,14 +106,14 @@ def _start_plane(store, level, z, shift, omega):  # type: ignore[no-untyped-def]
             )
             if rows:
                 total = total + (load(ky, below + i, LANES) + load(ky, own + i, LANES))
-            _ask(u, f, kx, ky, kz, own + i + level[ROW], other + i + level[ROW], rows)
+            _ask(u, f, own + i + ahead, other + i + ahead)
             value = load(f, own + i, LANES)
             put(u, own + i, omega * value / (load(r, r_here + i, LANES) + shift + total), None)
             put(u, other + i, value - value, None)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _colour_plane(store, level, coarse, z, colour, step, restrict, ahead, shift, omega):  # type: ignore[no-untyped-def]
+def _colour_plane(store, level, coarse, z, first, last, colour, step, restrict, ask, ahead, shift, omega):  # type: ignore[no-untyped-def]
     """The cells of one colour in a plane: a step if `step`, and their residual added to the coarse right side if `restrict`.
 
     After a step, u += omega residual / diagonal, the residual of a cell is 1 - omega times that before, since its neighbours are
@@ -130,7 +125,9 @@ def _colour_plane(store, level, coarse, z, colour, step, restrict, ahead, shift,
     n, odd, ny = level[HALF], level[ODD], level[NY]
     factor = (np.float32(1.0) - omega if step else np.float32(1.0)) / np.float32(level[FZ] * level[FY] * level[FX])
     rows = ny > 1
-    for y in range(ny):
+    a, b = first_cell(store, ask[0], level), first_cell(store, ask[1], level)
+    for line in range(first, last):
+        y = line % ny
         own, left, below, above, back, front, r_here = neighbours(level, z, y, colour)
         # The neighbour beyond either end of the row, for the half that has one there.
         second = (z + y + colour) & 1
@@ -142,8 +139,7 @@ def _colour_plane(store, level, coarse, z, colour, step, restrict, ahead, shift,
         there = ((z // level[FZ]) * coarse[NY] + y // level[FY]) * coarse[ROW] + (odd if second and level[FX] == 1 else 0)
         other = own - odd if second else own + odd
         for i in range(0, n, LANES):
-            if ahead:
-                _ask(u, f, kx, ky, kz, own + i + level[ROW], other + i + level[ROW], rows)
+            _ask(a, b, own + i + ahead, other + i + ahead)
             w, c = load(u, own + i, LANES), load(r, r_here + i, LANES) + shift
             k0, k1 = load(kx, left + i, LANES), load(kx, own + i, LANES)
             k4, k5 = load(kz, back + i, LANES), load(kz, own + i, LANES)
@@ -183,16 +179,16 @@ def _blend(c, i, near, side, back, across, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _prolong_plane(store, level, coarse, mirrors, z, scratch):  # type: ignore[no-untyped-def]
+def _prolong_plane(store, level, coarse, mirrors, z, first, last, ahead, scratch):  # type: ignore[no-untyped-def]
     """u += the interpolated correction of the coarse level: weights (3/4, 1/4) on every axis that was coarsened."""
     _on_its_own()
     u, f, c, values = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, U, coarse), address(scratch, 0)
-    kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
     n, m, nx, row, rows = level[HALF], coarse[HALF], coarse[NX], coarse[ROW], coarse[NY]
     quarter, near = np.float32(0.25), np.float32(0.75)
     zn = z // level[FZ]
     zf, far_z = _far(z, level[FZ], coarse[NZ], level[PZ], mirrors[0])
-    for y in range(level[NY]):
+    for line in range(first, last):
+        y = line % level[NY]
         yn = y // level[FY]
         yf, far_y = _far(y, level[FY], coarse[NY], level[PY], mirrors[1])
         w = (near * near, near * far_y, far_z * near, far_z * far_y)
@@ -219,7 +215,7 @@ def _prolong_plane(store, level, coarse, mirrors, z, scratch):  # type: ignore[n
             poke(values, LANES - 1, mirrors[2, 0] * peek(values, LANES))
             poke(values, LANES + nx, mirrors[2, 1] * peek(values, LANES + nx - 1))
         for i in range(0, n, LANES):
-            _ask(u, f, kx, ky, kz, even + i + level[ROW], odd + i + level[ROW], level[NY] > 1)
+            _ask(u, f, even + i + ahead, odd + i + ahead)
             centre = near * load(values, LANES + i, LANES)
             put(u, even + i, load(u, even + i, LANES) + (centre + quarter * load(values, LANES + i - 1, LANES)), None)
             put(u, odd + i, load(u, odd + i, LANES) + (centre + quarter * load(values, LANES + i + 1, LANES)), None)
@@ -242,17 +238,23 @@ def _pack(row, coarse, scratch):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """One stage of a sweep in one plane: what comes first; a step on one colour; a step on the other colour, or its residual."""
+def _stage(store, level, coarse, mirrors, z, first, last, stage, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """One stage of a sweep in the rows first ... last - 1 of a plane, which may lie round the circle: what comes first; a step on
+    one colour; a step on the other colour, or its residual.
+
+    Every stage asks for a share of what the first one needs in the next plane, so that memory is busy all the time.
+    """
     restricts = mode == DESCEND or mode == AGAIN
     begins = mode == DESCEND or mode == START
+    plane = level[NY] * level[ROW]
     if stage == 0:
         if restricts and z % level[FZ] == 0:
-            _array(store, F, coarse)[z // level[FZ]] = np.float32(0.0)
+            for line in range(first // level[FY], last // level[FY]):
+                _array(store, F, coarse)[z // level[FZ], line] = np.float32(0.0)
         if begins:
-            _start_plane(store, level, z, shift, omega)
+            _start_plane(store, level, z, first, last, plane, shift, omega)
         elif mode == ASCEND:
-            _prolong_plane(store, level, coarse, mirrors, z, scratch)
+            _prolong_plane(store, level, coarse, mirrors, z, first, last, plane, scratch)
         if mode != AGAIN:
             return
     colour = RED
@@ -263,7 +265,13 @@ def _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch)
             return
         colour = RED if restricts else BLACK
     step = stage < 2 or not restricts
-    _colour_plane(store, level, coarse, z, colour, step, restricts and stage > 0, stage == 0, shift, omega)
+    ahead = (stage + 1) * plane + stage * (level[FY] if restricts else 1) * level[ROW]
+    ask = (U, F)
+    if stage == 1:
+        ask = (KX, KY)
+    elif stage == 2:
+        ask = (KZ, R if level[VARIES] else KZ)
+    _colour_plane(store, level, coarse, z, first, last, colour, step, restricts and stage > 0, ask, ahead, shift, omega)
 
 
 @njit(cache=True, nogil=True)
@@ -271,18 +279,26 @@ def _slab(store, level, coarse, mirrors, mode, first, last, z0, z1, shift, omega
     """Phases first ... last - 1 of a sweep over the planes z0 ... z1 of a thread.
 
     In phase 0 every stage stays within reach of this thread's planes; phases 1 and 2 do what is left of stages 1 and 2. The
-    planes that one coarse plane is summed from stay together, so that the order of its sums does not depend on slabs.
+    planes and rows that one coarse row is summed from stay together, so that the order of its sums does not depend on slabs.
+
+    Phase 0 takes block after block of rows through all planes; there a stage lags behind the one before by rows too, and the last
+    block brings the rows round the circle.
     """
     _on_its_own()
     restricts = mode == DESCEND or mode == AGAIN
-    margin = level[FZ] if restricts else 1
-    for turn in range(first * (z1 - z0 + 2), last * (z1 - z0 + 2)):
-        phase, plane = turn // (z1 - z0 + 2), z0 + turn % (z1 - z0 + 2)
-        for stage in range(3):
-            z = plane - stage if phase == 0 else plane
-            inside = z0 + stage * margin <= z < z1 - stage * margin
-            if (phase == 0 and inside) or (phase > 0 and stage == phase and z < z1 and not inside):
-                _stage(store, level, coarse, mirrors, z, stage, mode, shift, omega, scratch)
+    margin, lag, ny = level[FZ] if restricts else 1, level[FY] if restricts else 1, level[NY]
+    for phase in range(first, last):
+        block = level[BLOCK] if phase == 0 else ny
+        for y0 in range(0, ny, block):
+            y1 = min(y0 + block, ny)
+            for plane in range(z0, z1 + 2):
+                for stage in range(3):
+                    z = plane - stage if phase == 0 else plane
+                    inside = z0 + stage * margin <= z < z1 - stage * margin
+                    if (phase == 0 and inside) or (phase > 0 and stage == phase and z < z1 and not inside):
+                        low = y0 - stage * lag if y0 > 0 else stage * lag
+                        high = y1 - stage * lag if y1 < ny else ny + stage * lag
+                        _stage(store, level, coarse, mirrors, z, low, high, stage, mode, shift, omega, scratch)
     if last == 3 and restricts and level[FX] == 2:
         for line in range(z0 // level[FZ] * coarse[NY], z1 // level[FZ] * coarse[NY]):
             _pack(address(store, F * store.shape[1] + coarse[OFFSET] + line * coarse[ROW]), coarse, scratch)
