@@ -7,6 +7,9 @@ grid fixes.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 
 import numba
 
@@ -40,3 +43,27 @@ def thread_count() -> int:
 def slabs(cells: int) -> int:
     """Into how many slabs a sweep over `cells` cells is divided: one for small grids, else one a thread."""
     return 1 if cells < SMALL else thread_count()
+
+
+def side_by_side(work: Callable[[int], object], parts: int) -> None:
+    """Call work(part) for part = 0 ... parts - 1, each in a thread; for work whose compiled calls let go of the interpreter.
+
+    Threads of the interpreter and not Numba's, since the calls may be those of a library that has threads of its own: one part
+    goes from call to call without waiting for the others.
+    """
+    if parts == 1:
+        work(0)
+        return
+    others = [_pool(os.getpid(), parts - 1).submit(work, part) for part in range(1, parts)]
+    try:
+        work(0)
+    finally:  # whatever happens, nobody works on behind the caller's back
+        wait(others)
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; a process that was forked has none of its parent's."""
+    return ThreadPoolExecutor(threads, "sftsolve")

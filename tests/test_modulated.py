@@ -41,7 +41,7 @@ def modulate(matrix, x, y):
     return sum(np.outer(p.ravel(), q.ravel()) * matrix for p, q in zip(x, y, strict=True))
 
 
-@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("method", ["direct", "overlap", "fft"])
 @pytest.mark.parametrize("own_y", [False, True])
 @pytest.mark.parametrize("name", GRIDS)
 def test_equals_the_double_sum_between_two_fields(name, own_y, method):
@@ -57,7 +57,7 @@ def test_equals_the_double_sum_between_two_fields(name, own_y, method):
     check_gradient(system, w)
 
 
-@pytest.mark.parametrize("method, text", [("direct", SKEW), ("fft", SKEW), ("separable", EVEN)])
+@pytest.mark.parametrize("method, text", [("direct", SKEW), ("fft", SKEW), ("overlap", SKEW), ("separable", EVEN)])
 @pytest.mark.parametrize("own_y", [False, True])
 @pytest.mark.parametrize("name", GRIDS)
 def test_equals_the_double_sum_on_one_field(name, own_y, method, text):
@@ -75,7 +75,7 @@ def test_equals_the_double_sum_on_one_field(name, own_y, method, text):
     check_gradient(system, w, 0.3)
 
 
-@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("method", ["direct", "overlap", "fft"])
 def test_mirrors_reflect_the_product(method):
     grid = make_grid("2D mixed")
     x = masks(grid, 1)
@@ -86,7 +86,7 @@ def test_mirrors_reflect_the_product(method):
     np.testing.assert_allclose(system.force(w), expected, atol=1e-12 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("method", ["direct", "overlap", "fft"])
 def test_single_precision(method):
     grid = make_grid("2D mixed")
     action = sft.Action(["a"], kernels=[Modulated("a", "a", masks(grid, 1), SKEW[0], masks(grid, 2), {"s": 0.08}, method=method)])
@@ -118,7 +118,7 @@ def test_bound_holds(fields, own_y):
     assert system.kernels[0].symbol() is None
 
 
-@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("method", ["direct", "overlap", "fft"])
 def test_nothing_of_field_size_is_allocated(method):
     grid = sft.Grid((100, 110), (1.0, 1.0))
     kernel = Modulated("a", "b", masks(grid, 1), "exp(-r**2/s)", None, {"s": 1e-3}, method=method)

@@ -13,6 +13,7 @@ from sftsolve.kernels import crossover, trial
 from sftsolve.kernels.convolution import Convolution
 from sftsolve.kernels.engines import Direct, Factored, Space, Spectral
 from sftsolve.kernels.links import Linked
+from sftsolve.kernels.overlap import Overlap
 from sftsolve.kernels.spectral import SpectralSum
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.state import Layout
@@ -128,11 +129,22 @@ def test_binding_tries_and_estimating_does_not(watched):
     assert kernel.estimate(grid) != guessed  # of the method that is taken, once that is known
 
 
+def test_blocks_are_tried_where_one_axis_has_several(watched):
+    line = Space(Layout.of(sft.Grid((1 << 15,), (1.0,)), 0), (0, 0, 0))
+    watched.predicted = {"direct": 9.0, "overlap": 1.0, "fft": 1.5}
+    watched.taken = {"overlap": 2.0, "fft": 1.0}
+    for wide, tried in ((Stencil(np.ones(101), (-50,)), [["fft", "overlap"]]), (Stencil(np.ones(1 << 15), (-(1 << 14),)), [])):
+        watched.trials.clear()
+        assert trial.choose("auto", wide, line) == "fft"
+        assert watched.trials == tried
+
+
 def test_a_trial_convolves_by_each_method_in_turn(monkeypatch):
     calls = []
-    for kind in (Direct, Factored, Spectral):
+    kinds = {"direct": Direct, "separable": Factored, "overlap": Overlap, "fft": Spectral}
+    for kind in kinds.values():
         monkeypatch.setattr(kind, "add", lambda self, source, target, scale: calls.append(type(self)))
     monkeypatch.setattr(trial, "_BUDGET", 0.0)
-    times = trial.least_seconds(list(METHODS), PRODUCT, a_space())
-    assert calls == [Direct, Factored, Spectral] * 3
-    assert set(times) == set(METHODS) and all(time > 0 for time in times.values())
+    times = trial.least_seconds(list(kinds), PRODUCT, a_space())
+    assert calls == list(kinds.values()) * 3
+    assert set(times) == set(kinds) and all(time > 0 for time in times.values())

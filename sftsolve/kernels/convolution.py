@@ -11,8 +11,9 @@ from sftsolve.errors import ConfigError, nearest
 from sftsolve.grid import Grid
 from sftsolve.kernels import crossover
 from sftsolve.kernels.amplitude import Amplitude
-from sftsolve.kernels.engines import Space, make_engine, stencil_bases, stencil_symbol
+from sftsolve.kernels.engines import Space, stencil_bases, stencil_symbol
 from sftsolve.kernels.links import Link, Linked
+from sftsolve.kernels.methods import METHODS, make_engine
 from sftsolve.kernels.protocol import Estimate, Operator
 from sftsolve.kernels.reference import Reference, joined
 from sftsolve.kernels.spectral import Coupling, SpectralSum
@@ -43,7 +44,8 @@ class Convolution:
     amplitude : g, a number or an expression of t and the parameters
     walls : "zero" or "mirror" for all walled axes, or a mapping from their names
     about : w_ref, see `Reference`; the kernel acts on w - w_ref
-    method : "direct", "separable", "fft", or "auto", the quickest by `trial`
+    method : "direct" (sums), "separable" (an axis at a time, where k is a product), "fft" (transforms of the whole grid),
+        "overlap" (transforms of blocks that overlap, SciPy's `oaconvolve`), or "auto", the quickest by `trial`
     centred : of an array with the grid's shape, whether displacement zero stands in the middle (index n // 2)
 
     Raises
@@ -129,12 +131,13 @@ def checked_method(kernel: str, method: str) -> str:
     ------
     ConfigError : there is none of this name
     """
-    if method not in crossover.METHODS:
+    known = ("auto", *METHODS)
+    if method not in known:
         raise ConfigError(
             f"method= of {kernel} is not known",
-            expected=", ".join(crossover.METHODS),
+            expected=", ".join(known),
             given=repr(method),
-            remedy=nearest(str(method), crossover.METHODS),
+            remedy=nearest(str(method), known),
         )
     return method
 

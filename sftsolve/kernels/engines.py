@@ -1,4 +1,4 @@
-"""Three ways to convolve: direct sums over a short stencil, one pass an axis where the stencil factors, and transforms.
+"""Ways to convolve: direct sums over a short stencil, one pass an axis where the stencil factors, and transforms of the grid.
 
 An engine computes  target += scale X (K * (Y (w - w_ref)))  and the product of that with the target's own values. Sources and
 targets are `Side`s: a field of a storage, its reference and its mask.
@@ -309,6 +309,14 @@ class Spectral:
         self._factors = np.ones(1, workspace.transform.dtype)
         self._conjugate = conjugate
 
+    @classmethod
+    def of(cls, stencil: Stencil, space: Space) -> Spectral:
+        """The engine of a stencil, with a workspace of its own."""
+        workspace = Workspace(stencil_bases(space, stencil), space, 1)
+        symbol = stencil_symbol(space, stencil, workspace.transform).reshape(1, -1)
+        kind = workspace.transform.spectrum_dtype if np.iscomplexobj(symbol) else space.layout.dtype
+        return cls(symbol.astype(kind), workspace)
+
     def _convolve(self, source: Side) -> None:
         self._workspace.load(source, 0)
         self._workspace.mix(self._symbol, self._terms, self._factors)
@@ -340,13 +348,3 @@ def stencil_symbol(space: Space, stencil: Stencil, transform: Transform) -> np.n
     deep = Stencil(*space.deep(stencil))
     symbol = transform.symbol(deep.wrapped)
     return np.ascontiguousarray(symbol.real) if stencil.is_even() else symbol
-
-
-def make_engine(method: str, stencil: Stencil, space: Space) -> Engine:
-    """The engine of a method."""
-    if method == "fft":
-        workspace = Workspace(stencil_bases(space, stencil), space, 1)
-        symbol = stencil_symbol(space, stencil, workspace.transform).reshape(1, -1)
-        kind = workspace.transform.spectrum_dtype if np.iscomplexobj(symbol) else space.layout.dtype
-        return Spectral(symbol.astype(kind), workspace)
-    return Factored(stencil, space) if method == "separable" else Direct(stencil, space)

@@ -12,8 +12,9 @@ from sftsolve.grid import Grid
 from sftsolve.kernels import crossover
 from sftsolve.kernels.amplitude import Amplitude
 from sftsolve.kernels.convolution import checked_method, space_of
-from sftsolve.kernels.engines import Space, make_engine
+from sftsolve.kernels.engines import Space
 from sftsolve.kernels.links import Link, Linked
+from sftsolve.kernels.methods import make_engine
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.reference import Reference, as_bank, check_shape, joined
 from sftsolve.kernels.stencil import Profile, Stencil, ends_of

@@ -25,7 +25,8 @@ import numpy as np
 from sftsolve.codegen.cache import cache_folder, digest, write
 from sftsolve.errors import ConfigError, FileError
 from sftsolve.kernels import crossover
-from sftsolve.kernels.engines import Engine, Side, Space, make_engine
+from sftsolve.kernels.engines import Engine, Side, Space
+from sftsolve.kernels.methods import METHODS, make_engine
 from sftsolve.kernels.protocol import memory_limit
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.parallel import thread_count
@@ -47,15 +48,14 @@ def choose(method: str, stencil: Stencil, space: Space, try_out: bool = True) ->
 
     Raises
     ------
-    ConfigError : "separable" for a stencil that is no product; or ``SFTSOLVE_CONVOLUTION`` is not understood
+    ConfigError : a method that does not serve, such as "separable" for a stencil that is no product; or ``SFTSOLVE_CONVOLUTION``
+        is not understood
     """
     if method == "auto":
         return _quickest(stencil, space, try_out)
-    if method == "separable" and stencil.factors() is None:
+    if not METHODS[method].serves(stencil, space):
         raise ConfigError(
-            'method="separable" does not fit this kernel',
-            expected="a kernel that is a product of one factor an axis, such as a Gaussian",
-            remedy='take method="auto"',
+            f'method="{method}" does not fit this kernel', expected=METHODS[method].needs, remedy='take method="auto"'
         )
     return method
 
@@ -77,7 +77,7 @@ def _kept() -> dict[str, str]:
         found = json.loads(choices_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, FileError):
         return {}
-    return {key: method for key, method in found.items() if method in crossover.METHODS} if isinstance(found, dict) else {}
+    return {key: method for key, method in found.items() if method in METHODS} if isinstance(found, dict) else {}
 
 
 def _keep(key: str, method: str) -> None:

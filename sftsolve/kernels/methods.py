@@ -1,0 +1,190 @@
+"""The methods of convolving by name: the engine of each, where it serves, and a model of what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sftsolve.kernels import overlap
+from sftsolve.kernels.engines import (
+    Direct,
+    Engine,
+    Factored,
+    Space,
+    Spectral,
+    stencil_bases,
+    tile_extents,
+    transform_parts,
+    width,
+)
+from sftsolve.kernels.protocol import Estimate
+from sftsolve.kernels.stencil import Stencil
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Nanoseconds of one core.
+
+    Attributes
+    ----------
+    cell : to load a cell into a tile, or to add a result
+    tap : a weight of a direct sum
+    line : a weight of a pass along an axis
+    wave : a point of a transform and of its inverse, divided by log2 of the axis
+    trip : an axis' passes over memory, a point, where the arrays exceed the caches
+    call : to begin, a convolution
+    """
+
+    cell: float
+    tap: float
+    line: float
+    wave: float
+    trip: float
+    call: float
+
+
+_CACHES = 4 << 20  # bytes of an array that the caches hold beside others
+
+
+def _tiles(
+    stencil: Stencil, space: Space, ring: bool
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Extents and reach of a stencil, its tiles, and per axis how much more than its cells a tile loads."""
+    values, _ = space.deep(stencil)
+    reach = (0,) * (3 - len(stencil.reach)) + stencil.reach
+    tile = tile_extents(space.layout.shape, reach, _item(space), ring)
+    return values.shape, reach, tile, tuple((n + 2 * r) / n for n, r in zip(tile, reach, strict=True))
+
+
+def _item(space: Space) -> int:
+    return np.dtype(space.layout.dtype).itemsize
+
+
+def _direct(stencil: Stencil, space: Space, cost: Costs) -> float:
+    extents, _, tile, around = _tiles(stencil, space, False)
+    wide = width(extents[2])
+    # Two rows of results read one row of the stencil more than one does; a lone row reads every value for itself.
+    rows = extents[0] * (extents[1] + 1 if extents[1] > 1 else 1.5) * -(-extents[2] // wide)
+    each = cost.cell * (1 + math.prod(around)) + rows * cost.tap * (wide + 1.5 + 300.0 / tile[2])
+    return cost.call + each * space.size / space.parts
+
+
+def _direct_estimate(stencil: Stencil, space: Space) -> Estimate:
+    return _tiled_estimate(stencil, space, False, stencil.values.size)
+
+
+def _tiled_estimate(stencil: Stencil, space: Space, ring: bool, taps: int) -> Estimate:
+    _, _, tile, around = _tiles(stencil, space, ring)
+    scratch = float(space.parts * math.prod(tile) * math.prod(around) * _item(space))
+    return Estimate(2.0 * taps * space.size, 3.0 * _item(space) * space.size, scratch)
+
+
+def _separable(stencil: Stencil, space: Space, cost: Costs) -> float:
+    _, reach, tile, around = _tiles(stencil, space, True)
+    each = cost.cell * (1 + math.prod(around))
+    for r, share in zip(reach, (1.0, around[0] * around[2], around[0]), strict=True):
+        each += share * cost.line * (2 * r + 3) * (1 + 60.0 / tile[2])
+    return cost.call + each * space.size / space.parts
+
+
+def _separable_estimate(stencil: Stencil, space: Space) -> Estimate:
+    lacking = 3 - len(stencil.reach)
+    return _tiled_estimate(stencil, space, True, lacking + sum(2 * r + 1 for r in stencil.reach))
+
+
+def _overlap(stencil: Stencil, space: Space, cost: Costs) -> float:
+    plan = overlap.Plan.of(stencil, space)
+    points = plan.blocks * math.prod(plan.points)
+    depth = sum(math.log2(p) for p in plan.points)
+    groups = -(-plan.blocks // plan.group)
+    return cost.call * (2 + groups) + points * (cost.wave * depth + cost.cell) / min(plan.parts, groups)
+
+
+def _overlap_estimate(stencil: Stencil, space: Space) -> Estimate:
+    plan = overlap.Plan.of(stencil, space)
+    points, item = math.prod(plan.points), float(_item(space))
+    symbol = 0.5 * points * item * (1 if stencil.is_even() else 2)
+    flops = 5.0 * plan.blocks * points * math.log2(max(points, 2))
+    loaded = plan.blocks * points * item
+    return Estimate(flops, loaded + 2 * item * space.size, 2 * plan.parts * plan.group * points * item + symbol)
+
+
+def _fft(stencil: Stencil, space: Space, cost: Costs) -> float:
+    bases = [basis for basis in stencil_bases(space, stencil) if basis.length > 1]
+    points = math.prod(basis.length for basis in bases)
+    depth = sum(math.log2(basis.length) for basis in bases)
+    far = points * _item(space) > _CACHES
+    # One long transform has no neighbours to share vectors and threads with.
+    alone = len(bases) == 1
+    each = cost.wave * depth * (2.0 if alone else 1.0) + (cost.trip * len(bases) * (8.0 if alone else 1.0) if far else cost.cell)
+    return 2 * cost.call + points * each / (1 if alone else transform_parts(points, space))
+
+
+def _fft_estimate(stencil: Stencil, space: Space) -> Estimate:
+    bases, item = stencil_bases(space, stencil), float(_item(space))
+    points = math.prod(basis.length for basis in bases)
+    passes = 2 * sum(1 for basis in bases if basis.length > 1)
+    symbol = 0.5 * points * item * (1 if stencil.is_even() else 2)
+    flops = 5.0 * points * math.log2(max(points, 2))
+    return Estimate(flops, (2 * passes + 4) * points * item + symbol, 2 * points * item + symbol)
+
+
+def _always(stencil: Stencil, space: Space) -> bool:
+    return True
+
+
+def _factors(stencil: Stencil, space: Space) -> bool:
+    return stencil.factors() is not None
+
+
+def _several_axes(stencil: Stencil, space: Space) -> bool:
+    return space.layout.dimension > 1
+
+
+def _several_blocks(stencil: Stencil, space: Space) -> bool:
+    return space.layout.dimension == 1 and overlap.Plan.of(stencil, space).blocks > 1
+
+
+class Method(NamedTuple):
+    """A way of convolving.
+
+    Attributes
+    ----------
+    make : its engine for a stencil on a grid
+    nanoseconds : predicted time of one convolution
+    estimate : operations, traffic and memory of one convolution
+    differs : whether it may be quicker on a grid than every other method
+    serves : whether it can convolve with a stencil at all
+    needs : what it needs for that, in words
+    """
+
+    make: Callable[[Stencil, Space], Engine]
+    nanoseconds: Callable[[Stencil, Space, Costs], float]
+    estimate: Callable[[Stencil, Space], Estimate]
+    differs: Callable[[Stencil, Space], bool] = _always
+    serves: Callable[[Stencil, Space], bool] = _always
+    needs: str = ""
+
+
+METHODS: dict[str, Method] = {
+    "direct": Method(Direct, _direct, _direct_estimate),
+    "separable": Method(
+        Factored,
+        _separable,
+        _separable_estimate,
+        _several_axes,
+        _factors,
+        "a kernel that is a product of one factor an axis, such as a Gaussian",
+    ),
+    "overlap": Method(overlap.Overlap.of, _overlap, _overlap_estimate, _several_blocks),
+    "fft": Method(Spectral.of, _fft, _fft_estimate),
+}
+
+
+def make_engine(method: str, stencil: Stencil, space: Space) -> Engine:
+    """The engine of a method."""
+    return METHODS[method].make(stencil, space)
