@@ -49,10 +49,20 @@ def random_fields(grid, count=2):
     return np.random.default_rng(0).standard_normal((count, *grid.shape))
 
 
+SHAPES = {
+    "1D": ((403,), (31,), 4),
+    "1D, as wide as the box": ((150,), (299,), 1),
+    "2D": ((37, 60), (9, 5), 6),
+    "2D, rows": ((37, 60), (1, 9), 6),
+    "2D, columns": ((60, 37), (9, 1), 6),
+    "2D, a point": ((37, 60), (1, 1), 6),
+    "3D": ((24, 7, 40), (5, 3, 3), 4),
+    "3D, planes": ((24, 20, 40), (3, 1, 5), 4),
+}
+
+
 @pytest.mark.parametrize("end", MODES)
-@pytest.mark.parametrize(
-    "shape, extents, least", [((403,), (31,), 4), ((150,), (299,), 1), ((37, 60), (9, 5), 6), ((24, 7, 40), (5, 3, 3), 4)]
-)
+@pytest.mark.parametrize("shape, extents, least", SHAPES.values(), ids=SHAPES)
 def test_many_blocks_agree_with_scipy(short_blocks, shape, extents, least, end):
     grid, rng = make_grid(shape, end), np.random.default_rng(1)
     extents = tuple(min(n, size) for n, size in zip(extents, shape, strict=True)) if end == PERIODIC else extents
@@ -122,7 +132,7 @@ def test_blocks_stay_in_the_cache_and_scratch_does_not_grow_with_the_grid():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_threads(dtype, monkeypatch):
     limit = numba.get_num_threads()
-    n = 70_001
+    n = 140_001
     grid, w = make_grid((n,), ZERO), np.random.default_rng(3).standard_normal((2, n)).astype(dtype)
     stencil = np.random.default_rng(4).standard_normal(301)
     results = []

@@ -98,10 +98,11 @@ def _separable_estimate(stencil: Stencil, space: Space) -> Estimate:
 
 def _overlap(stencil: Stencil, space: Space, cost: Costs) -> float:
     plan = overlap.Plan.of(stencil, space)
-    points = plan.blocks * math.prod(plan.points)
-    depth = sum(math.log2(p) for p in plan.points)
-    groups = -(-plan.blocks // plan.group)
-    return cost.call * (2 + groups) + points * (cost.wave * depth + cost.cell) / min(plan.parts, groups)
+    points, groups = plan.blocks * math.prod(plan.points), -(-plan.blocks // plan.group)
+    # Across the rows of a block, transforms gather what they need from far apart, real ones in the smallest pieces.
+    across = (5.0 if plan.axes[-1] < 2 else 0.0) + 1.5 * (len(plan.axes) - 1)
+    each = cost.wave * plan.depth + cost.cell + cost.trip * across
+    return cost.call * (2 + groups) + points * each / plan.parts
 
 
 def _overlap_estimate(stencil: Stencil, space: Space) -> Estimate:
@@ -146,7 +147,8 @@ def _several_axes(stencil: Stencil, space: Space) -> bool:
 
 
 def _several_blocks(stencil: Stencil, space: Space) -> bool:
-    return space.layout.dimension == 1 and overlap.Plan.of(stencil, space).blocks > 1
+    # A stencil that reaches along three axes makes the overlap of blocks in a cache larger than the blocks.
+    return sum(reach > 0 for reach in stencil.reach) < 3 and overlap.Plan.of(stencil, space).blocks > 1
 
 
 class Method(NamedTuple):

@@ -6,7 +6,8 @@ correlation", AFIPS 28, 229, 1966; Oppenheim and Schafer, "Discrete-Time Signal 
 block come from the same loads as those of direct sums, so that every kind of end is served alike.
 
 One long transform of one axis has neither neighbours to share vectors and threads with nor room in the caches. Blocks have both,
-and their scratch is that of a few of them, where a transform of the whole takes twice the grid.
+and their scratch is that of a few of them, where a transform of the whole takes twice the grid. Axes along which the stencil has
+no neighbours are not transformed at all.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from sftsolve.loops import convolution
 from sftsolve.loops import overlap as loops
 from sftsolve.parallel import side_by_side
 
-# A block and its spectrum should stay in a core's own cache, as should a group of blocks that is worked off together.
-BLOCK_BYTES, GROUP_BYTES = 1 << 20, 1 << 19
+# What is transformed by one call, with its spectrum, should stay near a core: at most so much, and so much if there is a choice.
+BLOCK_BYTES, GROUP_BYTES = 1 << 21, 1 << 19
 _GROUPS = 8  # as many as share well among threads
+_DIVIDED = 1 << 17  # points of all blocks from which on threads gain more than it takes to wake them
 _SHORTEST = 16  # points of a block
+_AXIS = 2.0  # what an axis' pass over a block costs besides its transforms, in levels of them
 
 
 class Cut(NamedTuple):
@@ -56,12 +59,14 @@ class Plan(NamedTuple):
     Attributes
     ----------
     cuts : one an axis
+    axes : those along which the stencil has neighbours, and blocks are transformed, the one of real numbers last
     blocks : how many there are
-    group : how many are transformed by one call: pairs, which share vectors
+    group : how many are transformed by one call; rows that are alone in their block go in pairs, which share vectors
     parts : how many threads work on groups
     """
 
     cuts: tuple[Cut, Cut, Cut]
+    axes: tuple[int, ...]
     blocks: int
     group: int
     parts: int
@@ -73,10 +78,12 @@ class Plan(NamedTuple):
         highest = tuple(low + n - 1 for low, n in zip(lowest, values.shape, strict=True))
         cells, item = space.layout.shape, np.dtype(space.layout.dtype).itemsize
         cuts = _cuts(tuple(zip(cells, space.ends, lowest, highest, strict=True)), item, BLOCK_BYTES)
+        axes = tuple(axis for axis in range(3) if _reaches(lowest[axis], highest[axis])) or (2,)
         blocks = math.prod(-(-n // cut.own) for n, cut in zip(cells, cuts, strict=True))
         most = min(GROUP_BYTES // (2 * math.prod(cut.points for cut in cuts) * item), blocks // _GROUPS)
-        group = min(blocks, max(2, most - most % 2))
-        return cls(cuts, blocks, group, min(space.parts, -(-blocks // group)))
+        group = min(blocks, max(_least_group(cuts), most - most % 2))
+        divided = blocks * math.prod(cut.points for cut in cuts) >= _DIVIDED
+        return cls(cuts, axes, blocks, group, min(space.parts, -(-blocks // group)) if divided else 1)
 
     @property
     def points(self) -> tuple[int, int, int]:
@@ -84,36 +91,55 @@ class Plan(NamedTuple):
         z, y, x = self.cuts
         return z.points, y.points, x.points
 
+    @property
+    def modes(self) -> tuple[int, int, int]:
+        """Shape of a block's spectrum."""
+        z, y, x = (n // 2 + 1 if axis == self.axes[-1] else n for axis, n in enumerate(self.points))
+        return z, y, x
+
+    @property
+    def depth(self) -> float:
+        """Sum of log2 of the transforms' lengths."""
+        return sum(math.log2(self.points[axis]) for axis in self.axes)
+
+
+def _least_group(cuts: tuple[Cut, ...]) -> int:
+    return 2 if sum(cut.points > 1 for cut in cuts) == 1 else 1
+
+
+def _reaches(low: int, high: int) -> bool:
+    return (low, high) != (0, 0)
+
 
 @lru_cache(maxsize=64)
 def _cuts(axes: tuple[tuple[int, int, int, int], ...], item: int, cache: int) -> tuple[Cut, Cut, Cut]:
     """The cut of each axis (cells, end, lowest and highest displacement) that takes least work in blocks that fit the cache."""
+    steps = (8, 10, 12, 14) if sum(n > 1 for n, *_ in axes) == 1 else (8, 12)
+    transformed = [_reaches(low, high) for _, _, low, high in axes]
 
     def price(chosen: tuple[Cut, ...]) -> float:
         points = math.prod(cut.points for cut in chosen)
         blocks = math.prod(-(-n // cut.own) for (n, *_), cut in zip(axes, chosen, strict=True))
-        too_large = max(1.0, 2 * points * item / cache)
-        return blocks * (points * (math.log2(points) + 1.0) * too_large + 1e3)
+        depth = sum(math.log2(cut.points) + _AXIS for cut, along in zip(chosen, transformed, strict=True) if along)
+        too_large = max(1.0, 2 * points * item * _least_group(chosen) / cache)
+        return blocks * (points * (depth + 1.0) * too_large + 1e3 + 20.0 * points / chosen[2].points)
 
-    z, y, x = min(product(*(_choices(*axis) for axis in axes)), key=price)
+    z, y, x = min(product(*(_choices(*axis, steps) for axis in axes)), key=price)
     return z, y, x
 
 
-def _choices(n: int, end: int, low: int, high: int) -> list[Cut]:
+def _choices(n: int, end: int, low: int, high: int, steps: tuple[int, ...]) -> list[Cut]:
     """An axis in one block, and in blocks of a few lengths that transform quickly."""
     margin, shift = (high - low + 1) // 2, (low + high) // 2
-    if end == convolution.PERIODIC:
+    if end == convolution.PERIODIC or not _reaches(low, high):
         whole = Cut(n, n, 0, 0)
     elif end == convolution.ZERO:
         whole = Cut(_quick(n + max(-low, high, 0)), n, 0, 0)
     else:
         whole = Cut(_quick(n + 2 * margin), n, margin, shift)
-    found, power = [whole], _SHORTEST
-    while power < whole.points:
-        lengths = {_quick(power * part // 8) for part in (8, 10, 12, 14)}
-        found += [Cut(p, p - 2 * margin, margin, shift) for p in sorted(lengths) if 2 * margin < p < min(whole.points, n)]
-        power *= 2
-    return found
+    lengths = {_quick((_SHORTEST * step << power) // 8) for step in steps for power in range(n.bit_length())}
+    shorter = sorted(p for p in lengths if 2 * margin < p < min(whole.points, n))
+    return [whole, *(Cut(p, p - 2 * margin, margin, shift) for p in shorter)]
 
 
 def _quick(points: int) -> int:
@@ -132,16 +158,17 @@ class Scratch:
         stops = np.minimum(self.starts + np.array([cut.own for cut in plan.cuts]), space.layout.shape)
         self.boxes = np.stack([self.starts, stops], axis=2).reshape(-1, 6)
         self.sums = np.zeros(plan.blocks)
-        z, y, x = plan.points
-        self.work = np.zeros((plan.parts, plan.group, z, y, x), self.dtype)
-        self.spectra = np.empty((plan.parts, plan.group, z, y, x // 2 + 1), np.result_type(self.dtype, np.complex64))
+        self.work = np.zeros((plan.parts, plan.group, *plan.points), self.dtype)
+        self.spectra = np.empty((plan.parts, plan.group, *plan.modes), np.result_type(self.dtype, np.complex64))
         self.place = space.place(tuple(cut.margin for cut in plan.cuts))
         self.provider = provider(1)
-        self.others = [axis for axis in (2, 1) if self.work.shape[1 + axis] > 1]  # of a group, whose first axis is the block
+        self.real, self.others = plan.axes[-1] + 1, [axis + 1 for axis in plan.axes[-2::-1]]  # a group's first axis is the block
         # K on the circles of a block, its middle at displacement zero.
         moved = Stencil(values, tuple(low - cut.shift for low, cut in zip(lowest, plan.cuts, strict=True)))
-        symbol = fft.rfftn(moved.wrapped(plan.points)).reshape(-1)
-        self.symbol = symbol.real.astype(self.dtype) if stencil.is_even() else symbol.astype(self.spectra.dtype)
+        circles = [n if axis in plan.axes else 1 for axis, n in enumerate(plan.points)]
+        symbol = fft.rfftn(moved.wrapped(circles), axes=plan.axes)
+        whole = np.broadcast_to(symbol.real if stencil.is_even() else symbol, plan.modes)
+        self.symbol = whole.astype(self.dtype if stencil.is_even() else self.spectra.dtype).reshape(-1)
 
     def reads(self, sign: int) -> np.ndarray:
         """Boxes from which the blocks are loaded: all cells that fill them, moved by the stencil's middle."""
@@ -185,13 +212,13 @@ class Overlap:
         stop = min(start + scratch.plan.group, scratch.plan.blocks)
         work, spectra = scratch.work[part, : stop - start], scratch.spectra[part, : stop - start]
         loops.fill(work, source, scratch.place, self._reads[start:stop])
-        scratch.provider.forward_real(work, 3, spectra)
+        scratch.provider.forward_real(work, scratch.real, spectra)
         for axis in scratch.others:
             scratch.provider.along(spectra, axis, True)
         loops.multiply(spectra.reshape(stop - start, -1), scratch.symbol, self._conjugate)
         for axis in scratch.others[::-1]:
             scratch.provider.along(spectra, axis, False)
-        scratch.provider.backward_real(spectra, 3, work)
+        scratch.provider.backward_real(spectra, scratch.real, work)
         boxes = scratch.boxes[start:stop]
         if adding:
             loops.add(work, target, scratch.place, boxes, factor)
