@@ -18,6 +18,7 @@ from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
 from sftsolve.kernels.local import LocalForce
 from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, merged
+from sftsolve.kernels.strides import Strides
 from sftsolve.kernels.wall_data import WallData
 from sftsolve.linear import LinearPart, linear_part
 from sftsolve.sources import evaluate_on, on_grid
@@ -246,6 +247,14 @@ class System:
         time = state.t if t is None else t
         self.walls.fill(state, time)
         return self.local.kick_drift(state, a, b, c, time)
+
+    @cached_property
+    def strides(self) -> Strides | None:
+        """Whole steps by -dC/dw in one sweep, where the local cost is all there is, arithmetic alone and always the same."""
+        local = self.local
+        if local is None or self.kernels or self.corrected or self.time_dependent or "flow" not in local.wide:
+            return None
+        return Strides(local, self.walls.fill)
 
     def cost_of(self, state: State, t: float | None = None) -> float:
         """The discrete cost of a state."""

@@ -61,7 +61,7 @@ def test_a_local_force_leaves_its_bound_to_the_power_iteration():
     grid = sft.Grid((32,), (1.0,))
     system = sft.discretise(sft.Action(["w"], "grad2(w)/2 + S*w**4", sources={"S": "x"}), grid, dynamics="gradient-flow")
     assert system.local.bound() is None
-    assert system.local.estimate().memory == system.local._arrays.nbytes
+    assert system.local.estimate().memory == system.local.arrays.nbytes
     assert system.local.estimate().bytes == 8 * 32 * 3
 
 

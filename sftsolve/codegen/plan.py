@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
-from sftsolve.codegen import mirrors, terms, vectors, walls, wide
+from sftsolve.codegen import marching, mirrors, terms, vectors, walls, wide
 from sftsolve.codegen.module import Module, layer_tap
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
@@ -157,9 +157,8 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         module.sweep(name, arguments, bends, planes=2 if name == "force" and grid.dimension == 3 else 1)
         if name in widened:
             wide.sweep(module, name, arguments, bends, jam)
-        if name in widened and name == "force" and grid.dimension > 1 and not reach and not conditions.layers:
-            widened.add("kick")
-            wide.kick(module, bends, grid.dimension, span)
+        if name in widened and name == "force" and not reach and not conditions.layers:
+            widened |= _write_steps(module, bends, grid, span)
     module.total("cost", "w, s, p", cost)
     if reach:
         walled = [axis in grid.walls for axis in AXES]
@@ -173,6 +172,19 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     widths = frozenset(widened)
     layers = max(map(len, conditions.layers.values()), default=0)
     return Plan(module.text, names, scalars, conditions.scalars, halo, reach, faces, layers, widths, least, span, moves, notes)
+
+
+def _write_steps(module: Module, forces: list[Node], grid: Grid, reach: int) -> set[str]:
+    """Sweeps that change the fields by forces that filled ghosts suffice for; their names."""
+    marching.flow(module, forces, grid.dimension)
+    if grid.dimension == 1:
+        return {"flow"}
+    wide.kick(module, forces, grid.dimension, reach)
+    marching.swing(module, forces, grid.dimension, reach)
+    if grid.dimension == 3 or grid.walls:
+        return {"flow", "kick", "swing"}
+    marching.march(module, forces)
+    return {"flow", "kick", "swing", "march"}
 
 
 def _write_faces(module: Module, found: Discrete) -> dict[tuple[str, str], tuple[walls.Datum, ...]]:

@@ -142,3 +142,87 @@ def kick_threads(w, u, s, p, f, boxes, slabs, edges):
     for e in prange(edges.shape[0]):
         drift_box(w, u, {real}(f[2]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
 """
+
+FLOW_DRIVERS = """
+@njit(cache=True, nogil=True)
+def flow_slab(w, s, p, out, f, past, sums, boxes, first, last):
+    for b in range(first, last):
+        flow_box(w, s, p, out, f, past, sums, boxes[b, 8], {box})
+
+
+@njit(cache=True, nogil=True)
+def flow(w, s, p, out, f, past, sums, boxes, slabs):
+    flow_slab(w, s, p, out, f, past, sums, boxes, slabs[0], slabs[1])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def flow_threads(w, s, p, out, f, past, sums, boxes, slabs):
+    for part in prange(slabs.size - 1):
+        flow_slab(w, s, p, out, f, past, sums, boxes, slabs[part], slabs[part + 1])
+"""
+
+SWING_DRIVERS = """
+@njit(cache=True, nogil=True)
+def swing_slab(w, u, s, p, f, sums, boxes, first, last):
+    for b in range(first, last):
+        swing_box(w, u, s, p, f, sums, boxes[b, 8], boxes[b, 6], boxes[b, 7], {box})
+
+
+@njit(cache=True, nogil=True)
+def swing(w, u, s, p, f, sums, boxes, slabs, edges):
+    swing_slab(w, u, s, p, f, sums, boxes, slabs[0], slabs[1])
+    for e in range(edges.shape[0]):
+        drift_box(w, u, {real}(f[4]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def swing_threads(w, u, s, p, f, sums, boxes, slabs, edges):
+    for part in prange(slabs.size - 1):
+        swing_slab(w, u, s, p, f, sums, boxes, slabs[part], slabs[part + 1])
+    for e in prange(edges.shape[0]):
+        drift_box(w, u, {real}(f[4]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
+"""
+
+MARCH = """
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={{"contract"}})
+def march_rows(w, w0, wn, s, s0, sn, p, f, out, out0, outn, sums, step, a, b, spare, y, x0, x1, halo, past):
+{prelude}
+    n = x1 - x0
+{body}
+
+
+@njit(cache=True, nogil=True)
+def round_row(line, x0, x1, halo):
+    for m in range(1, halo + 1):
+        line[x0 - m] = line[x1 - m]
+        line[x1 - 1 + m] = line[x0 + m - 1]
+
+
+@njit(cache=True, nogil=True)
+def march_slab(w, s, p, out, factors, rings, sums, a, b, y0, ny, x0, x1, halo, reach):
+    last, height = factors.size - 1, rings.shape[3]
+    for turn in range((b - a + 1) // 2 + last * reach):
+        for step in range(last + 1):
+            upper = b + (last - step) * reach
+            y = a - (last - step) * reach + 2 * (turn - step * reach)
+            if turn < step * reach or y >= upper:
+                continue
+            source, source0, sourcen = (w, y0, ny) if step == 0 else (rings[step - 1], 0, height)
+            y, no, f = min(y, upper - 2), sums.shape[2] - 1, factors[step]
+            if step == last:
+                march_rows(source, source0, sourcen, s, y0, ny, p, f, out, y0, ny, sums, step, a, b, no, y, x0, x1, 0, True)
+            else:
+                to = rings[step]
+                march_rows(source, source0, sourcen, s, y0, ny, p, f, to, 0, height, sums, step, a, b, no, y, x0, x1, halo, None)
+
+
+@njit(cache=True, nogil=True)
+def march(w, s, p, out, factors, rings, sums, cuts, y0, ny, x0, x1, halo, reach):
+    march_slab(w, s, p, out, factors, rings[0], sums, cuts[0], cuts[1], y0, ny, x0, x1, halo, reach)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def march_threads(w, s, p, out, factors, rings, sums, cuts, y0, ny, x0, x1, halo, reach):
+    for part in prange(cuts.size - 1):
+        march_slab(w, s, p, out, factors, rings[part], sums, cuts[part], cuts[part + 1], y0, ny, x0, x1, halo, reach)
+"""

@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-IMPORT = "from sftsolve.codegen.vectors import fence, keep, load, prefetch, put, row"
+IMPORT = "from sftsolve.codegen.vectors import fence, fused, keep, load, nothing, prefetch, put, row"
 # Numba's cache knows a generated module by its text, which names the version of what it is made with.
 VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 _CONTRACT = ("contract",)  # only fusing multiply and add, as everywhere in generated code
@@ -153,6 +153,19 @@ def load(typingctx, start, k, lanes):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def nothing(typingctx, start, lanes):  # type: ignore[no-untyped-def]
+    """A vector of zeros, of the type of a row."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+    kind = Vector(start.real, lanes.literal_value)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return ir.Constant(ir.VectorType(_element(kind.real), kind.lanes), [0.0] * kind.lanes)
+
+    return signature(kind, start, lanes), generate
+
+
+@intrinsic
 def put(typingctx, start, k, value, past):  # type: ignore[no-untyped-def]
     """Write a vector to cells k, k + 1, ... of a row; unless `past` is None past the caches, where it fills whole lines."""
     size = _size(start.real)
@@ -174,6 +187,19 @@ def put(typingctx, start, k, value, past):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return signature(types.none, start, types.int64, value, past), generate
+
+
+@intrinsic
+def fused(typingctx, factor, one, other):  # type: ignore[no-untyped-def]
+    """factor * one + other of two vectors, rounded once: of a sum of two products compilers fuse now the one, now the other."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        number = _spread(context, builder, args[0], sig.args[0], one)
+        kind = ir.FunctionType(number.type, [number.type] * 3)
+        name = f"llvm.fma.v{one.lanes}f{8 * _size(one.real)}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [number, args[1], args[2]])
+
+    return signature(one, factor, one, other), generate
 
 
 @intrinsic

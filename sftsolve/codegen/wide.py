@@ -30,13 +30,20 @@ def widens(nodes: Sequence[Node]) -> bool:
     return all(plain(node) and not is_scalar(node) for node in nodes)
 
 
-class _Body:
+class Body:
     """What is done with one vector of cells in each of the rows that are worked on together.
 
     Parameters
     ----------
     results : one tree a field
     jam : offset between the two rows, zero where they are one
+
+    Attributes
+    ----------
+    width : lanes of a vector
+    values : variables of the results, by row and field
+    targets : field, number of the row and offset of each of them
+    taps : the cells that they read
     """
 
     def __init__(self, module: Module, results: Sequence[Node], jam: Offset):
@@ -46,14 +53,15 @@ class _Body:
         self.nodes = [moved(node, copy) for copy in copies for node in results]
         self.values = [self.emitter.name(node) for node in self.nodes]
         self.targets = [(field, copies.index(copy), copy) for copy in copies for field in range(len(results))]
+        self.taps = taps_of(self.nodes)
         self.jam = jam
 
     def _load(self, tap: Tap) -> str:
-        return f"load({_name(tap)}, k{tap.offset[2]:+d}, {self.width})"
+        return f"load({row_name(tap)}, k{tap.offset[2]:+d}, {self.width})"
 
     def rows(self) -> tuple[list[str], list[str]]:
         """Addresses of the rows that are read, and the names of those to ask for `AHEAD` rows before the leading ones."""
-        taps = {_name(tap): tap for tap in taps_of(self.nodes)}
+        taps = {row_name(tap): tap for tap in self.taps}
         lines = [row(name, tap.kind, tap.index, tap.offset) for name, tap in sorted(taps.items())]
         wanted: list[str] = []
         for kind, index in sorted({(tap.kind, tap.index) for tap in taps.values()}) if self.jam != HERE else []:
@@ -76,7 +84,7 @@ class _Body:
 
 def sweep(module: Module, name: str, arguments: str, results: Sequence[Node], jam: Offset) -> None:
     """``{name}_wide``: one result a field into `out`, on boxes of at least one vector along x and two cells along `jam`."""
-    body = _Body(module, results, jam)
+    body = Body(module, results, jam)
     rows, ahead = body.rows()
     rows += [row(f"o{number}", "out", field, copy) for number, (field, _, copy) in enumerate(body.targets)]
     stores = [f"put(o{number}, k, {value}, past)" for number, value in enumerate(body.values)]
@@ -93,7 +101,7 @@ def kick(module: Module, results: Sequence[Node], dimension: int, reach: int) ->
     as close to the ends of a slab waits until all slabs are done. Two-dimensional storage is seen as planes of one row.
     """
     flat = dimension == 2
-    body = _Body(module, [_turned(node) if flat else node for node in results], JAM[3])
+    body = Body(module, [turned(node) if flat else node for node in results], JAM[3])
     rows, ahead = body.rows()
     work = [f"prefetch({name}, k)" for name in ahead] + body.emitter.body
     for number, (field, plane, copy) in enumerate(body.targets):
@@ -101,7 +109,7 @@ def kick(module: Module, results: Sequence[Node], dimension: int, reach: int) ->
         # Planes and cells that this pair and this vector share with those before have been kicked already.
         done = f"({body.width} if z < zj else j - k)" if plane == 0 else "j - k"
         work = [f"prefetch(b{number}, k)", *work, f"old{number} = load(o{number}, k, {body.width})"]
-        work.append(f"put(o{number}, k, keep(old{number}, a * old{number} + b * {body.values[number]}, {done}), None)")
+        work.append(f"put(o{number}, k, keep(old{number}, fused(a, old{number}, b * {body.values[number]}), {done}), None)")
     body.emitter.prelude += [f"{name} = {module.real}(f[{number}])" for number, name in enumerate("abc")]
     after = [
         f"for q in range(max(zj - {reach}, z0 + {reach}), min(z + {2 - reach}, z1 - {reach})):",
@@ -112,7 +120,7 @@ def kick(module: Module, results: Sequence[Node], dimension: int, reach: int) ->
     module.text += templates.KICK_DRIVERS.format(box=BOX, real=module.real)
 
 
-def _turned(node: Node) -> Node:
+def turned(node: Node) -> Node:
     """A tree of the plane read with y in the place of z."""
 
     def turn(leaf: Leaf) -> Node:
@@ -129,7 +137,7 @@ def _turn(offset: Offset) -> Offset:
     return (offset[1], 0, offset[2])
 
 
-def _name(tap: Tap) -> str:
+def row_name(tap: Tap) -> str:
     """The variable that holds the address of a cell's row."""
     return slice_name(Tap(tap.kind, tap.index, (*tap.offset[:2], 0)))
 

@@ -30,6 +30,12 @@ class LocalForce:
     grid, layout : where it acts
     parameters : values by name
     sources, walls : on the grid, at a moment; the sweeps follow them to the time they are asked for
+
+    Attributes
+    ----------
+    module : the compiled sweeps
+    arrays : padded sources, as the sweeps take them
+    wide : names of the sweeps in explicit vectors that this grid is large enough for
     """
 
     def __init__(
@@ -44,7 +50,7 @@ class LocalForce:
         self.plan, self.grid, self.layout, self.sources, self.walls = plan, grid, layout, sources, walls
         self.module: Any = cache.load(plan.text)
         self._scalars = self._values(parameters)
-        self._arrays = layout.zeros(max(1, len(plan.names.arrays)))
+        self.arrays = layout.zeros(max(1, len(plan.names.arrays)))
         self._numbers = {name: number for number, name in enumerate(plan.names.arrays)}
         self.load(plan.names.arrays)
         region = boxes.whole(layout)
@@ -55,7 +61,7 @@ class LocalForce:
         self._boxes = boxes.for_threads(core, self._parts, plan.least)
         # Vectors need boxes of a size that does not depend on the number of threads, so that results do not either.
         fits = all(stop - start >= n for (start, stop), n in zip(core, plan.least, strict=True))
-        self._wide = plan.wide if fits else frozenset()
+        self.wide = plan.wide if fits else frozenset()
         flat = grid.dimension == 2  # seen as planes of one row
         self._kick_rows = (1,) if flat else (layout.padded[1],)
         self._kicks = boxes.for_kicks((region[1], (0, 1), region[2]) if flat else region, self._parts, plan.force_reach)
@@ -89,14 +95,14 @@ class LocalForce:
         -------
         Whether it was done; the state is as it was if not.
         """
-        if "kick" not in self._wide or state.momentum is None:
+        if "kick" not in self.wide or state.momentum is None:
             return False
         shape = (-1, *self._kick_rows, self.layout.padded[2])
-        w, u, s = (array.reshape(len(array), *shape) for array in (state.storage, state.momentum, self._arrays))
+        w, u, s = (array.reshape(len(array), *shape) for array in (state.storage, state.momentum, self.arrays))
         self._factors_of_kick[:] = a, b, c
         boxes, slabs, edges = self._kicks
         driver = self.module.kick if len(slabs) == 2 else self.module.kick_threads
-        driver(w, u, s, self._at(state.t if t is None else t), self._factors_of_kick, boxes, slabs, edges)
+        driver(w, u, s, self.at(state.t if t is None else t), self._factors_of_kick, boxes, slabs, edges)
         return True
 
     def add_force(self, state: State, out: State, t: float) -> None:
@@ -113,7 +119,7 @@ class LocalForce:
 
     def energy(self, state: State, t: float) -> float:
         """The discrete cost C_h = h^d sum_i c_i plus the boundary energies; the ghosts of `state` must be filled."""
-        arguments = (state.storage, self._arrays, self._at(t))
+        arguments = (state.storage, self.arrays, self.at(t))
         self._driver("cost")(*arguments, self._sum_boxes, self._sums)
         total = float(np.sum(self._sums)) * self.grid.cell_volume
         for name, data, box, axis in self._faces:
@@ -131,11 +137,11 @@ class LocalForce:
 
     def estimate(self) -> Estimate:
         """One pass over fields, arrays and forces; the operations are not counted (NaN), memory limits the sweep."""
-        return Estimate(float("nan"), float(self.plan.traffic(self.grid.size, self._arrays.itemsize)), float(self._arrays.nbytes))
+        return Estimate(float("nan"), float(self.plan.traffic(self.grid.size, self.arrays.itemsize)), float(self.arrays.nbytes))
 
     def _sweep(self, name: str, inputs: tuple[np.ndarray, ...], out: np.ndarray, t: float) -> None:
-        arguments = (*inputs, self._arrays, self._at(t))
-        if name in self._wide:
+        arguments = (*inputs, self.arrays, self.at(t))
+        if name in self.wide:
             self._driver(f"{name}_wide")(*arguments, out, True if out.nbytes > LARGE else None, self._boxes)
         else:
             self._driver(name)(*arguments, out, self._boxes)
@@ -165,7 +171,7 @@ class LocalForce:
 
     def load(self, names: Iterable[str]) -> None:
         """Take up the values of these sources anew, as they are now."""
-        mesh, interior = self.grid.mesh, self.layout.interior(self._arrays)
+        mesh, interior = self.grid.mesh, self.layout.interior(self.arrays)
         for name in names:
             number = self._numbers.get(name)
             if number is None:  # a source that the density does not hold
@@ -174,9 +180,10 @@ class LocalForce:
                 interior[number] = mesh[name]
             else:
                 self.sources.write(name, interior[number])
-            self._surround(self._arrays[number])
+            self._surround(self.arrays[number])
 
-    def _at(self, t: float) -> np.ndarray:
+    def at(self, t: float) -> np.ndarray:
+        """The scalars that the sweeps take, as of time t, to which sources and walls are brought."""
         self._scalars[self._time] = t
         self.walls.at(t)
         for number, name in self._imposed:

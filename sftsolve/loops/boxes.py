@@ -75,6 +75,23 @@ def for_kicks(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.nd
     return np.array(boxes, np.int64), slabs, np.array(edges, np.int64).reshape(-1, 6)
 
 
+def for_steps(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`for_kicks` with the number of a box among those of its planes in a ninth column; rows that lie alone are cut along x.
+
+    Which cells share planes and number does not depend on `parts`, so that sums over them do not either.
+    """
+    (z0, z1), (y0, y1), (x0, x1) = region
+    if z1 - z0 > 1 or y1 - y0 > 1:
+        found, slabs, edges = for_kicks(region, parts, reach)
+        numbers = np.tile(np.arange(len(found) // (len(slabs) - 1)), len(slabs) - 1)
+        return np.column_stack((found, numbers)), slabs, edges
+    pieces = max(1, (x1 - x0) // COLUMNS)
+    cuts = [x0 + _cut(x1 - x0, piece, pieces, 2) for piece in range(pieces + 1)]
+    rows = [[z0, z1, y0, y1, *cut, y0, y1, number] for number, cut in enumerate(zip(cuts[:-1], cuts[1:], strict=True))]
+    parts = max(1, min(parts, pieces))
+    return np.array(rows, np.int64), np.arange(parts + 1) * pieces // parts, np.empty((0, 6), np.int64)
+
+
 def _cut(n: int, part: int, parts: int, axis: int) -> int:
     """Where slab `part` of `parts` slabs of n cells starts."""
     cut = n * part // parts

@@ -23,7 +23,7 @@ def _first_span(w_out, u_out, w, u, force, keep, push, move, lead, start, stop):
     for i in range(np.uint64(start), np.uint64(stop)):
         velocity = keep * u[i] + push * force[i]
         u_out[i] = velocity
-        w_out[i] = w[i] + (move * velocity + lead * force[i])
+        w_out[i] = w[i] + move * velocity + lead * force[i]
 
 
 @njit(cache=True, fastmath=_FASTMATH, parallel=True)

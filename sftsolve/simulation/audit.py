@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,40 @@ class EnergyAudit:
 
     def begin(self, state: State, theta: float, h: float) -> None:
         """Note the loss at the start of a step of length h (which may be tried again with another), unless a step led there."""
+        self.settle(state, theta)
         if self.followed and len(self._times) <= 1:
             clock, t = self._system.clock, state.t
             loss = self._loss(state, h, clock.kappa_at(t), clock.eps_at(t))
             self._times, self._losses = array("d", [theta]), array("d", [loss])
+
+    def resolves(self, t: float, h: float) -> bool:
+        """Whether the loss of a damped step of length h from physical time t is told by its velocities."""
+        clock = self._system.clock
+        return not (self.followed and clock.damped and clock.kappa_at(t) * h > _SLAVED * clock.eps_at(t))
+
+    def along(self, thetas: Sequence[float], squares: np.ndarray) -> None:
+        """Note the losses in a stride of steps that end at thetas[1:], from the squares that it met (`stepping.Stride`).
+
+        What it did not meet at its end waits for `settle`, or for the next stride.
+        """
+        if not self.followed:
+            return
+        clock = self._system.clock
+        for number, (theta, square) in enumerate(zip(thetas, squares.tolist(), strict=True)):
+            if math.isnan(square) or (self._times and theta <= self._times[-1]):
+                continue
+            kappa = clock.kappa_at(clock.t(theta))
+            if number:
+                span = clock.span(thetas[number - 1], theta - thetas[number - 1])
+                kappa = span.kappa(1.0) / span.leave
+            scale = kappa if clock.damped else 1.0 / kappa
+            self._losses.append(scale * square * self._system.grid.cell_volume)
+            self._times.append(theta)
+
+    def settle(self, state: State, theta: float) -> None:
+        """Note the loss at `state`, reached at theta, if a stride that ended there did not."""
+        if self._times and self._times[-1] != theta:
+            self.end(state, theta)
 
     def end(self, state: State, theta: float) -> None:
         """Note the loss at the end of the step that has led to `state` at theta."""
@@ -93,10 +124,11 @@ class EnergyAudit:
             self._losses.append(self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2))
             self._times.append(theta)
 
-    def residual(self, state: State) -> float | None:
+    def residual(self, state: State, theta: float) -> float | None:
         """|E - E_0 + what friction took|, relative to the largest of what was lost, moved or exchanged; None if not followed."""
         if not self.followed:
             return None
+        self.settle(state, theta)
         self.restart()
         (cost, kinetic), (cost_0, kinetic_0) = self._parts(state), self._start
         change = cost + kinetic - cost_0 - kinetic_0

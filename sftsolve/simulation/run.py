@@ -15,6 +15,7 @@ from sftsolve.errors import StepError
 from sftsolve.output import MemoryWriter, Result, RunDescription, Stats, Writer
 from sftsolve.simulation.audit import EnergyAudit
 from sftsolve.simulation.recorder import Recorder
+from sftsolve.simulation.stride import SAME, STRETCH, steps_ahead
 from sftsolve.simulation.times import Times
 from sftsolve.state import State
 from sftsolve.stepping import (
@@ -41,10 +42,6 @@ SCALARS = ("cost", "kinetic", "energy", "force_rms", "step")
 # A step this small against the time itself no longer moves it; the second number serves times near zero.
 _SMALLEST = 16 * np.finfo(np.float64).eps
 _NEAR_ZERO = 1e-6
-# A step may be longer by this to end at its target, where rounding alone stands between them.
-_STRETCH = 1 + 1e-9
-# What is due this near to the end of a step, relative to the time, is due there.
-_SAME = 1e-12
 
 
 def simulate(
@@ -137,6 +134,7 @@ class _Run:
         self.pace = Pace(system, stepper, self.axis, self.end)
         self.before = stepper.force_evaluations, stepper.linear_solves
         self.dense = hasattr(stepper, "interpolate")
+        self.stride = getattr(stepper, "stride", None)
         stepper.reset()
         self.audit = EnergyAudit(system, stepper, state)
 
@@ -180,9 +178,11 @@ class _Run:
                 if interrupts.asked:
                     return self._interrupted(interrupts.asked)
                 before = self.theta, self.state.t
-                self._step(target)
+                if not self._stride(target, waiting):
+                    self._step(target)
                 self._write_between(waiting, before)
                 bar.show(self.fraction, self.steps)
+            self.audit.settle(self.state, self.theta)
             self.state.t = self.axis.t(event.time) if event.switch is None else event.switch
             if event.switch is not None or self.system.clock.jump_factor(self.state.t) != 1.0:  # a run may end at a jump
                 self.system.cross(self.state, self.state.t)
@@ -200,9 +200,9 @@ class _Run:
         """Write what was due within the step just taken, which began at `before` (theta, t)."""
         theta, t = before
         step = self.controller.step
-        while waiting and (due := self._theta(waiting[0])) <= self.theta + _SAME * abs(self.theta):
+        while waiting and (due := self._theta(waiting[0])) <= self.theta + SAME * abs(self.theta):
             event = waiting.popleft()
-            if abs(due - self.theta) <= _SAME * abs(self.theta):
+            if abs(due - self.theta) <= SAME * abs(self.theta):
                 self.recorder.record(self.state, event.time, step, event.snapshot)
                 continue
             # Within a step friction varies with t, and a gradient flow with theta (`friction.Span`).
@@ -211,6 +211,27 @@ class _Run:
             else:
                 fraction = (self.axis.t(event.time) - t) / (self.state.t - t)
             self.recorder.record_between(self.state, event.time, fraction, step, event.snapshot)
+
+    def _stride(self, target: float, waiting: deque[Event]) -> bool:
+        """Several accepted steps towards `target` at once, nothing being due within them; False where that is not to be had."""
+        if self.stride is None or not isinstance(self.controller, FixedSteps):
+            return False
+        left = None if self.limit is None else self.limit - self.steps
+        due = self._theta(waiting[0]) if waiting else None
+        ahead = steps_ahead(self.system.clock, self.controller, self.state, self.theta, target, due, left)
+        if len(ahead.lengths) < 2 or not all(map(self.audit.resolves, ahead.times, ahead.lengths)):
+            return False
+        if self.state.momentum is not None:
+            self.audit.begin(self.state, self.theta, ahead.lengths[0])
+        proposed = self.stride(self.state, ahead.times, ahead.lengths)
+        if proposed is None or not proposed.finite:
+            # Single steps find out where it fails.
+            self.stride = None
+            return False
+        self.stepper.accept(self.state)
+        self.theta, self.state.t = ahead.thetas[-1], ahead.times[-1]
+        self.audit.along(ahead.thetas, proposed.squares)
+        return True
 
     def _step(self, target: float) -> None:
         """One accepted step towards `target`, which is hit exactly."""
@@ -236,7 +257,7 @@ class _Run:
     def _length(self, target: float) -> tuple[float, bool]:
         """Length of the next step, and whether it ends at `target`; the way to a near target is halved, not cut unevenly."""
         remaining, step = target - self.theta, self.controller.step
-        if remaining <= step * _STRETCH:
+        if remaining <= step * STRETCH:
             return remaining, True
         near = remaining < 2 * step and isinstance(self.controller, PIController)
         return (remaining / 2 if near else step), False
@@ -268,7 +289,7 @@ class _Run:
             linear_solves=self.stepper.linear_solves - self.before[1],
             wall_time=time.perf_counter() - self.started,
             method=self.stepper.method,
-            energy_residual=self.audit.residual(self.state),
+            energy_residual=self.audit.residual(self.state, self.theta),
         )
 
 

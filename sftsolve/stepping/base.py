@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from sftsolve.friction import Clock, Span
-from sftsolve.loops.combine import Arrays, Numbers
+from sftsolve.loops.combine import Arrays, Numbers, combine
 from sftsolve.loops.norms import CellSums
 from sftsolve.parallel import slabs
 from sftsolve.state import Layout, State
@@ -31,6 +32,21 @@ class Dynamics(Protocol):
     def force_into(self, state: State, out: Any, t: float | None = None) -> None:
         """F at (state, t) into `out.storage`; nothing of field size is allocated."""
         ...
+
+
+@dataclass(frozen=True)
+class Stride:
+    """Several steps taken at once, as a proposal.
+
+    Attributes
+    ----------
+    finite : whether everything was, at all of the steps; else there is nothing to accept
+    squares : sums over fields and cells of F^2 (gradient flow) or of u^2 (damped), which tell the loss of energy, at the start
+        and after every step, (n + 1,); NaN where they were not met
+    """
+
+    finite: bool
+    squares: np.ndarray
 
 
 class OneStep:
@@ -62,6 +78,7 @@ class OneStep:
         self._sums = CellSums(layout, self._count)
         self._threads = slabs(self._proposal.storage.size)
         self._known = False
+        self._taken = 1
         self._start = State(layout, self._array(), None)
         self._span: Span | None = None
         self.force_evaluations = 0
@@ -89,7 +106,8 @@ class OneStep:
         state.storage, proposal.storage = proposal.storage, state.storage
         state.momentum, proposal.momentum = proposal.momentum, state.momentum
         state.t = proposal.t
-        state.step += 1
+        state.step += self._taken
+        self._taken = 1
 
     def first_step(self, state: State, tolerance: Tolerance) -> float:
         """A cautious first step in theta, 1/100 of the time in which w changes by its own size; infinite at equilibrium."""
@@ -106,6 +124,18 @@ class OneStep:
         Where friction varies it is that of the time which the last step has reached.
         """
         return math.inf
+
+    def _stride(self, t: float, found: np.ndarray, unknown: tuple[int, int] = (0, 0)) -> Stride:
+        """The proposal of a stride that ends at physical time t.
+
+        Parameters
+        ----------
+        found : the squares that were met
+        unknown : how many were not, before and after these
+        """
+        squares = np.pad(found, unknown, constant_values=math.nan)
+        self._proposal.t, self._taken, self._known = t, len(squares) - 1, False
+        return Stride(bool(np.isfinite(found).all()), squares)
 
     def not_finite(self, state: State) -> tuple[int, tuple[int, ...]] | None:
         """Field and cell of the first value of the last proposal that is not finite, in the order in which it arose."""
@@ -139,6 +169,11 @@ class OneStep:
 
     def _numbers(self, *values: float) -> Numbers:
         return tuple(self._scalar(value) for value in values)
+
+    def _copy(self, state: State) -> None:
+        """Make the proposal a copy of the state."""
+        for target, source in zip(flat(self._proposal), flat(state), strict=True):
+            combine(target, source, (source,), self._numbers(0.0), self._threads)
 
 
 def flat(state: State) -> Arrays:

@@ -16,13 +16,17 @@ buffer of torch.optim.SGD, dampening 0.)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from sftsolve.errors import ConfigError
+from sftsolve.friction import Span
 from sftsolve.loops.combine import combine
 from sftsolve.loops.kicks import kick_drift_into
 from sftsolve.state import State
-from sftsolve.stepping.base import OneStep, flat
+from sftsolve.stepping.base import OneStep, Stride, flat
 from sftsolve.stepping.control import Tolerance
 
 # A step that differs from the recursion's by less is the recursion's: times are sums of steps, with their rounding.
@@ -87,13 +91,29 @@ class Descent(_Recursion):
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose a step of length h in theta; 0, or NaN where it is not finite."""
-        force, clock = self.force(state), self.system.clock
-        self._span = clock.span(clock.theta(state.t), h)
-        steps = (self._span.t(1.0) - state.t) / self.fixed_step
-        rate = self.fixed_step * (1.0 if abs(steps - 1.0) < _SAME else steps) / clock.gamma_at(state.t)
+        self._taken = 1
+        force = self.force(state)
+        self._span, rate = self._rate(state.t, h)
         combine(flat(self._proposal)[0], flat(state)[0], flat(force), self._numbers(rate), self._threads)
         self._proposal.t = self._span.t(1.0)
         return self._finite()
+
+    def stride(self, state: State, times: Sequence[float], lengths: Sequence[float]) -> Stride | None:
+        """Propose several steps at once, if the system has sweeps for that: see `registry.Stepper`."""
+        strides = getattr(self.system, "strides", None)
+        if strides is None:
+            return None
+        steps = [self._rate(t, h) for t, h in zip(times[:-1], lengths, strict=True)]
+        squares = strides.flow(state, self._proposal, self._start, [rate for _, rate in steps])
+        self.force_evaluations += len(steps)
+        return self._stride(steps[-1][0].t(1.0), squares, (0, 1))
+
+    def _rate(self, t: float, h: float) -> tuple[Span, float]:
+        """The step of length h in theta from physical time t, and the learning rate there."""
+        clock = self.system.clock
+        span = clock.span(clock.theta(t), h)
+        steps = (span.t(1.0) - t) / self.fixed_step
+        return span, self.fixed_step * (1.0 if abs(steps - 1.0) < _SAME else steps) / clock.gamma_at(t)
 
 
 class HeavyBall(_Recursion):
@@ -140,12 +160,26 @@ class HeavyBall(_Recursion):
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose the step, whose length in theta is h up to rounding; 0, or NaN where it is not finite."""
+        self._taken = 1
         force, clock = self.force(state), self.system.clock
         self._span = clock.span(clock.theta(state.t), h)
         factors = self._factors if state.step else self._first
         kick_drift_into(flat(self._proposal), flat(state), flat(force)[0], factors, self._threads)
         self._proposal.t = self._span.t(1.0)
         return self._finite()
+
+    def stride(self, state: State, times: Sequence[float], lengths: Sequence[float]) -> Stride | None:
+        """Propose several steps at once, if the system has sweeps for that: see `registry.Stepper`."""
+        strides, clock, steps = getattr(self.system, "strides", None), self.system.clock, len(lengths)
+        if strides is None or not strides.swings or self._ahead:
+            return None
+        rows = np.array([self._first if state.step + number == 0 else self._factors for number in range(steps)], np.float64)
+        # A second kick of nothing: the velocity after the first is the step's.
+        factors = np.column_stack((rows[:, :2], np.ones(steps), np.zeros(steps), rows[:, 2]))
+        self._copy(state)
+        squares = strides.swing(self._proposal, factors)
+        self.force_evaluations += steps
+        return self._stride(clock.span(clock.theta(times[-2]), lengths[-1]).t(1.0), squares, (1, 0))
 
 
 class Nesterov(HeavyBall):

@@ -84,8 +84,12 @@ class FixedSteps:
 
         It ends at a whole number of lengths from the start, so that rounding does not add up to a step more or less.
         """
-        end = self._start + (self._state.step - self._before + 1) * self._length
-        return 0.0 if self._failed else self._clock.theta(end) - self._clock.theta(self._state.t)
+        return 0.0 if self._failed else self.length(self._state.step, self._state.t)
+
+    def length(self, number: int, t: float) -> float:
+        """The step in theta from physical time t, reached after step `number` of the state."""
+        end = self._start + (number - self._before + 1) * self._length
+        return self._clock.theta(end) - self._clock.theta(t)
 
     def accepted(self, taken: float, error: float, exponent: int, rule: StepRule) -> None:
         """Nothing changes."""

@@ -23,7 +23,7 @@ from sftsolve.friction import Span
 from sftsolve.loops.combine import combine
 from sftsolve.loops.kicks import kick, kick_drift, kick_drift_into
 from sftsolve.state import State
-from sftsolve.stepping.base import Dynamics, OneStep, flat
+from sftsolve.stepping.base import Dynamics, OneStep, Stride, flat
 from sftsolve.stepping.control import Tolerance
 from sftsolve.stepping.hermite import hermite
 
@@ -152,6 +152,7 @@ class Splitting(OneStep):
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose a step of length h in theta; returns its error in units of the tolerance (NaN or inf where it failed)."""
+        self._taken = 1
         force = self.force(state).storage.reshape(-1)
         clock = self.system.clock
         span = self._span = clock.span(clock.theta(state.t), h)
@@ -180,17 +181,43 @@ class Splitting(OneStep):
         ends = (state.storage.reshape(-1), place[0])
         return self._sums.error(ends, terms, self._numbers(*weights), self._numbers(tolerance.rtol), tolerance.atol)
 
+    def stride(self, state: State, times: Sequence[float], lengths: Sequence[float]) -> Stride | None:
+        """Propose several steps at once, if the system has sweeps for that: see `registry.Stepper`.
+
+        The kick that ends a step and that which begins the next are one sweep, so that a step of leapfrog is one.
+        """
+        strides, clock = getattr(self.system, "strides", None), self.system.clock
+        if strides is None or not strides.swings:
+            return None
+        spans = [clock.span(clock.theta(t), h) for t, h in zip(times[:-1], lengths, strict=True)]
+        # Each row a kick, another with the same force, and the drift after them.
+        rows: list[list[float]] = [[1.0, 0.0]]
+        for span in spans:
+            (keep, push), *within, (last_keep, last_push) = self._kicks(span)
+            first, *drifts = self.composition.drifts
+            rows[-1] += [keep * span.enter, push, first * span.h]
+            rows += [[keep, push, 1.0, 0.0, a * span.h] for (keep, push), a in zip(within, drifts, strict=True)]
+            rows.append([last_keep * span.leave, last_push * span.leave])
+        rows[-1] += [1.0, 0.0, 0.0]
+        self._copy(state)
+        squares = strides.swing(self._proposal, np.array(rows))
+        self.force_evaluations += len(rows)
+        self._ahead = False
+        # The squares within a step serve only to see whether they are finite.
+        whole = squares[:: len(self.composition.drifts)] + 0.0 * squares.sum()
+        return self._stride(spans[-1].t(1.0), whole)
+
     def _kicks(self, span: Span) -> list[tuple[float, float]]:
         """(keep, push) of every kick, friction taken at the time of the kick."""
         table = self.composition
         return [friction_kick(b * span.h / span.eps, span.kappa(c)) for b, c in zip(table.kicks, table.abscissae, strict=True)]
 
     def accept(self, state: State) -> None:
-        """Make the last proposal the state, by exchanging storage; its force is known."""
+        """Make the last proposal the state, by exchanging storage; its force is known, but after a stride."""
         super().accept(state)
         latest = self._latest()
         self._start.storage, latest.storage = latest.storage, self._start.storage
-        self._known, self._ahead = latest is not self._start or self._ahead, False
+        self._known, self._ahead = self._ahead, False
 
     def force(self, state: State) -> State:
         """The force at `state`, which is evaluated only where the last step did not leave it; read `.w` of what comes back."""
