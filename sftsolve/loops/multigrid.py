@@ -67,7 +67,7 @@ def first_cell(store, which, level):  # type: ignore[no-untyped-def]
 def neighbours(level, z, y, colour):  # type: ignore[no-untyped-def]
     """Where the cells of one colour in a row and their neighbours begin, from the first cell of a level.
 
-    own, the -x neighbour, rows y - 1, y + 1, z - 1, z + 1; then where to read r.
+    own, the other colour, the -x neighbour, rows y - 1, y + 1, z - 1, z + 1; then where to read r.
     """
     nz, ny, row, odd = level[NZ], level[NY], level[ROW], level[ODD]
     ym, yp = y - 1 if y > 0 else ny - 1, y + 1 if y < ny - 1 else 0
@@ -77,7 +77,17 @@ def neighbours(level, z, y, colour):  # type: ignore[no-untyped-def]
     left = own + odd - 1 if a == 0 else own - odd
     below, above = (z * ny + ym) * row + a, (z * ny + yp) * row + a
     back, front = (zm * ny + y) * row + a, (zp * ny + y) * row + a
-    return own, left, below, above, back, front, own if level[VARIES] else a
+    other = own + odd if a == 0 else own - odd
+    return own, other, left, below, above, back, front, own if level[VARIES] else a
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _arrays(store, level):  # type: ignore[no-untyped-def]
+    """Where the arrays of a level begin: u, f, kx, ky, kz, r."""
+    start = level[OFFSET]
+    u, f = address(store, U * store.shape[1] + start), address(store, F * store.shape[1] + start)
+    kx, ky = address(store, KX * store.shape[1] + start), address(store, KY * store.shape[1] + start)
+    return u, f, kx, ky, address(store, KZ * store.shape[1] + start), address(store, R * store.shape[1] + start)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -89,72 +99,97 @@ def _ask(one, other, i, j):  # type: ignore[no-untyped-def]
     prefetch(other, j)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _start_row(arrays, ask, at, n, shift, omega, rows):  # type: ignore[no-untyped-def]
+    """u = omega f / diagonal in the cells of one colour in a row, zero in the others."""
+    u, f, kx, ky, kz, r = arrays
+    one, two, ahead = ask
+    own, other, left, below, _, back, _, r_here = at
+    for i in range(0, n, LANES):
+        _ask(one, two, own + i + ahead, other + i + ahead)
+        total = (load(kx, left + i, LANES) + load(kx, own + i, LANES)) + (load(kz, back + i, LANES) + load(kz, own + i, LANES))
+        if rows:
+            total = total + (load(ky, below + i, LANES) + load(ky, own + i, LANES))
+        value = load(f, own + i, LANES)
+        put(u, own + i, omega * value / (load(r, r_here + i, LANES) + shift + total), None)
+        put(u, other + i, value - value, None)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_plane(store, level, z, first, last, ahead, shift, omega):  # type: ignore[no-untyped-def]
     """One step on the red cells of a plane from zero, u = omega f / diagonal; its black cells are zero."""
     _on_its_own()
-    u, f, r = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, R, level)
-    kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
-    rows = level[NY] > 1
+    arrays = _arrays(store, level)
+    ask = (arrays[0], arrays[1], ahead)
     for line in range(first, last):
-        y = line % level[NY]
-        own, left, below, _, back, _, r_here = neighbours(level, z, y, RED)
-        other = own + level[ODD] if (z + y) & 1 == 0 else own - level[ODD]
-        for i in range(0, level[HALF], LANES):
-            total = (load(kx, left + i, LANES) + load(kx, own + i, LANES)) + (
-                load(kz, back + i, LANES) + load(kz, own + i, LANES)
-            )
-            if rows:
-                total = total + (load(ky, below + i, LANES) + load(ky, own + i, LANES))
-            _ask(u, f, own + i + ahead, other + i + ahead)
-            value = load(f, own + i, LANES)
-            put(u, own + i, omega * value / (load(r, r_here + i, LANES) + shift + total), None)
-            put(u, other + i, value - value, None)
+        at = neighbours(level, z, line % level[NY], RED)
+        if level[NY] > 1:
+            _start_row(arrays, ask, at, level[HALF], shift, omega, True)
+        else:
+            _start_row(arrays, ask, at, level[HALF], shift, omega, False)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _colour_row(arrays, ask, to, at, n, shift, omega, factor, step, restrict, rows):  # type: ignore[no-untyped-def]
+    """The cells of one colour in a row. Compiled for every `step`, `restrict` and `rows`: a loop with branches takes twice as long."""
+    u, f, kx, ky, kz, r = arrays
+    one, two, ahead = ask
+    own, other, left, below, above, back, front, r_here = at
+    for i in range(0, n, LANES):
+        _ask(one, two, own + i + ahead, other + i + ahead)
+        w, c = load(u, own + i, LANES), load(r, r_here + i, LANES) + shift
+        k0, k1 = load(kx, left + i, LANES), load(kx, own + i, LANES)
+        k4, k5 = load(kz, back + i, LANES), load(kz, own + i, LANES)
+        total = (k0 + k1) + (k4 + k5)
+        flux = k0 * (load(u, left + i, LANES) - w) + k1 * (load(u, left + i + 1, LANES) - w)
+        flux = flux + (k4 * (load(u, back + i, LANES) - w) + k5 * (load(u, front + i, LANES) - w))
+        if rows:
+            k2, k3 = load(ky, below + i, LANES), load(ky, own + i, LANES)
+            total = total + (k2 + k3)
+            flux = flux + (k2 * (load(u, below + i, LANES) - w) + k3 * (load(u, above + i, LANES) - w))
+        t = load(f, own + i, LANES) - c * w + flux
+        if step:
+            put(u, own + i, w + omega * t / (c + total), None)
+        if restrict:
+            put(to, i, load(to, i, LANES) + factor * t, None)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _colour_plane(store, level, coarse, z, first, last, colour, step, restrict, ask, ahead, shift, omega):  # type: ignore[no-untyped-def]
+def _colour_plane(store, level, coarse, z, first, last, colour, step, restrict, wanted, ahead, shift, omega):  # type: ignore[no-untyped-def]
     """The cells of one colour in a plane: a step if `step`, and their residual added to the coarse right side if `restrict`.
 
     After a step, u += omega residual / diagonal, the residual of a cell is 1 - omega times that before, since its neighbours are
     of the other colour.
     """
     _on_its_own()
-    u, f, r = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, R, level)
-    kx, ky, kz = first_cell(store, KX, level), first_cell(store, KY, level), first_cell(store, KZ, level)
-    n, odd, ny = level[HALF], level[ODD], level[NY]
+    arrays = _arrays(store, level)
+    u, n, odd, ny = arrays[0], level[HALF], level[ODD], level[NY]
     factor = (np.float32(1.0) - omega if step else np.float32(1.0)) / np.float32(level[FZ] * level[FY] * level[FX])
-    rows = ny > 1
-    a, b = first_cell(store, ask[0], level), first_cell(store, ask[1], level)
+    ask = (first_cell(store, wanted[0], level), first_cell(store, wanted[1], level), ahead)
     for line in range(first, last):
         y = line % ny
-        own, left, below, above, back, front, r_here = neighbours(level, z, y, colour)
+        at = neighbours(level, z, y, colour)
         # The neighbour beyond either end of the row, for the half that has one there.
         second = (z + y + colour) & 1
         if second:
-            poke(u, left + n, peek(u, left))
+            poke(u, at[2] + n, peek(u, at[2]))
         else:
-            poke(u, left, peek(u, left + n))
-        to = first_cell(store, F, coarse)
+            poke(u, at[2], peek(u, at[2] + n))
         there = ((z // level[FZ]) * coarse[NY] + y // level[FY]) * coarse[ROW] + (odd if second and level[FX] == 1 else 0)
-        other = own - odd if second else own + odd
-        for i in range(0, n, LANES):
-            _ask(a, b, own + i + ahead, other + i + ahead)
-            w, c = load(u, own + i, LANES), load(r, r_here + i, LANES) + shift
-            k0, k1 = load(kx, left + i, LANES), load(kx, own + i, LANES)
-            k4, k5 = load(kz, back + i, LANES), load(kz, own + i, LANES)
-            total = (k0 + k1) + (k4 + k5)
-            flux = k0 * (load(u, left + i, LANES) - w) + k1 * (load(u, left + i + 1, LANES) - w)
-            flux = flux + (k4 * (load(u, back + i, LANES) - w) + k5 * (load(u, front + i, LANES) - w))
-            if rows:
-                k2, k3 = load(ky, below + i, LANES), load(ky, own + i, LANES)
-                total = total + (k2 + k3)
-                flux = flux + (k2 * (load(u, below + i, LANES) - w) + k3 * (load(u, above + i, LANES) - w))
-            t = load(f, own + i, LANES) - c * w + flux
-            if step:
-                put(u, own + i, w + omega * t / (c + total), None)
-            if restrict:
-                put(to, there + i, load(to, there + i, LANES) + factor * t, None)
+        to = address(store, F * store.shape[1] + coarse[OFFSET] + there)
+        if ny > 1:
+            if not restrict:
+                _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, False, True)
+            elif step:
+                _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, True, True)
+            else:
+                _colour_row(arrays, ask, to, at, n, shift, omega, factor, False, True, True)
+        elif not restrict:
+            _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, False, False)
+        elif step:
+            _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, True, False)
+        else:
+            _colour_row(arrays, ask, to, at, n, shift, omega, factor, False, True, False)
 
 
 @njit(cache=True, nogil=True, inline="always")
