@@ -26,10 +26,11 @@ from sftsolve.state import Layout
 _CYCLES = 60
 # Reduction per cycle above which conjugate gradients take over, and above which rounding may be what stops it.
 _SLOW, _STALLED = 0.3, 0.7
-# Two cycles run without a residual in double precision between them where rounding of the correction to single precision, of
-# relative size _SINGLE, leaves a residual below this part of the one before, and where one cycle, expected to reduce that by
-# _EXPECTED, would not do.
-_SINGLE, _QUIET, _EXPECTED = 2.0**-24, 5e-4, 0.06
+# Cycles run without a residual in double precision between them, at most _MOST, each of which is expected to reduce it by
+# _EXPECTED. Rounding of the correction to single precision, of relative size _SINGLE, leaves about _QUIET of what it could at
+# worst. The correction is taken to be _GUESSED of the residual while nothing is known, and never less than _ROUGH of it, as
+# residuals get smoother.
+_MOST, _EXPECTED, _SINGLE, _QUIET, _GUESSED, _ROUGH = 6, 0.06, 2.0**-24, 0.1, 0.1, 1e-4
 # Over-relaxation: best for the cycle with two coarse corrections, in two and in three dimensions.
 _OMEGA = np.float32(1.15)
 # Cells from which on a level is shared out to threads: each of its sweeps waits for them three times.
@@ -69,8 +70,8 @@ class Multigrid:
     Attributes
     ----------
     radius : bound of the eigenvalues of -L
-    reductions : factors by which the cycles of the last solve reduced the residual; two cycles without a residual between them
-        share what they did
+    reductions : factors by which the cycles of the last solve reduced the residual; cycles without a residual between them share
+        what they did
 
     Raises
     ------
@@ -131,7 +132,7 @@ class Multigrid:
         self._scratch = np.zeros((self._threads, 4, 2 * row + 16), np.float32)
         sizes = table[:-1, loops.NZ] * table[:-1, loops.NY] * table[:-1, loops.NX]
         shared = int(np.sum(sizes >= _SHARED)) if self._parallel else 0
-        self._program = [hierarchy.program(len(table), self.sweeps, shared, cycles) for cycles in (1, 2)]
+        self._program = [hierarchy.program(len(table), self.sweeps, shared, cycles) for cycles in range(1, _MOST + 1)]
 
     def apply(self, w: np.ndarray, out: np.ndarray, alpha: float = 0.0, beta: float = 1.0) -> None:
         """out = alpha w + beta L w; `out` is another array than w."""
@@ -146,7 +147,7 @@ class Multigrid:
             np.copyto(out, right)
             return
         self._load(right, out, mean, 1.0 / size)
-        self._cycle(sigma)
+        self._cycle(sigma, 1)
         run = outer.unload_threads if self._parallel else outer.unload
         run(out, mean, self._place, self._store, self._table[0], size / (sigma * self._unit), self._threads)
 
@@ -175,28 +176,39 @@ class Multigrid:
             residual = self._correct(right, sigma, out, 0.0, scale)
         else:
             self._load(right, out, mean, scale)
-        twice = False
+        noise = _GUESSED * self._noise(sigma)
         while len(self.reductions) < _CYCLES:
             if residual <= rtol * size:
                 return len(self.reductions)
-            self._cycle(sigma, twice)
+            count = self._at_once(rtol * size / residual, noise)
+            self._cycle(sigma, count)
             before, factor = residual, 1.0 / (scale * sigma * self._unit)
             scale = 1.0 / before
             residual = self._correct(right, sigma, out, factor, scale)
-            reduction, number = residual / before, len(self.reductions)
-            self.reductions.extend([math.sqrt(reduction)] * 2 if twice else [reduction])
+            number = len(self.reductions)
+            self.reductions.extend([(residual / before) ** (1.0 / count)] * count)
             if self.reductions[-1] > _STALLED and residual <= self._rounding(sigma):
                 return len(self.reductions)
-            # The first cycle may leave noise of single precision behind, which the second one removes.
-            if number and self.reductions[-1] > _SLOW and residual > rtol * size:
+            noise = self._noise(sigma) * max(_ROUGH, math.sqrt(self._sums[2].sum() / self._cells) / before)
+            # The first cycles may leave noise of single precision behind, which the next one removes.
+            if self.reductions[-1] > _SLOW and residual > rtol * size and (number or noise < _EXPECTED):
                 return len(self.reductions) + self._conjugate(right, sigma, out, rtol)
-            noise = _SINGLE * (1.0 + sigma * self.radius) * math.sqrt(self._sums[2].sum() / self._cells)
-            twice = bool(len(self._table) > 1 and noise < _QUIET * before and _EXPECTED * residual > rtol * size)
         raise StepError(
             "a multigrid solve does not converge",
             expected=f"a residual of {rtol:.1e} relative to the right side",
             given=f"{residual / size:.1e} after {_CYCLES} cycles",
         )
+
+    def _noise(self, sigma: float) -> float:
+        """Part of a correction that its rounding to single precision leaves in the residual."""
+        return _QUIET * _SINGLE * (1.0 + sigma * self.radius)
+
+    def _at_once(self, wanted: float, noise: float) -> int:
+        """How many cycles to run before the next residual: as many as it may take, unless noise drowns what they do."""
+        count, reduction = 1, _EXPECTED
+        while count < _MOST and len(self._table) > 1 and reduction > wanted and reduction * _EXPECTED >= noise:
+            count, reduction = count + 1, reduction * _EXPECTED
+        return count
 
     def _conjugate(self, right: np.ndarray, sigma: float, out: np.ndarray, rtol: float) -> int:
         def shifted(w: np.ndarray, image: np.ndarray) -> None:
@@ -229,11 +241,11 @@ class Multigrid:
         """Root mean square of the residual that rounding of the solution alone may leave."""
         return 2 * self._eps * (1.0 + sigma * self.radius) * math.sqrt(self._sums[1].sum() / self._cells)
 
-    def _cycle(self, sigma: float, twice: bool = False) -> None:
-        """One cycle or two from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
+    def _cycle(self, sigma: float, count: int) -> None:
+        """Cycles from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
         shift, omega = np.float32(1.0 / (sigma * self._unit)), _OMEGA
         store, table, mirrors, scratch = self._store, self._table, self._mirrors, self._scratch
-        for part, number, mode in self._program[twice]:
+        for part, number, mode in self._program[count - 1]:
             if part is None:
                 loops.sweep_threads(store, table[number], table[number + 1], mirrors[number], mode, shift, omega, scratch)
             else:

@@ -131,7 +131,7 @@ def _start_plane(store, level, z, first, last, ahead, shift, omega):  # type: ig
 
 @njit(cache=True, nogil=True, inline="always")
 def _colour_row(arrays, ask, to, at, n, shift, omega, factor, step, restrict, rows):  # type: ignore[no-untyped-def]
-    """The cells of one colour in a row. Compiled for every `step`, `restrict` and `rows`: a loop with branches takes twice as long."""
+    """The cells of one colour in a row; every `step`, `restrict` and `rows` has a loop of its own, without branches."""
     u, f, kx, ky, kz, r = arrays
     one, two, ahead = ask
     own, other, left, below, above, back, front, r_here = at
