@@ -17,8 +17,8 @@ _EXACT, _LARGEST = 128, 1100
 _COMPARABLE = 0.5
 _LINE = 16  # single-precision numbers of a cache line
 # Numbers of one array in the rows that a sweep takes through all planes at once: four planes of five arrays are 700 kB. At least
-# _ROWS, as stages lag by up to four rows.
-_BLOCK, _ROWS = 8704, 8
+# _ROWS, as stages lag by up to six rows.
+_BLOCK, _ROWS = 8704, 12
 
 Shape = tuple[int, int, int]
 
@@ -133,7 +133,18 @@ def program(levels: int, sweeps: tuple[int, int], shared: int, cycles: int = 1) 
                 up(number)
         if last > 0:
             up(0)
-    return _grouped(steps, shared)
+    return _grouped(_joined(steps) if sweeps == (1, 1) else steps, shared)
+
+
+def _joined(steps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Steps with the end of a cycle and the start of the next one in one sweep."""
+    joined: list[tuple[int, int]] = []
+    for number, mode in steps:
+        if mode == loops.AGAIN and joined and joined[-1] == (number, loops.ASCEND):
+            joined[-1] = (number, loops.TURN)
+        else:
+            joined.append((number, mode))
+    return joined
 
 
 def _grouped(steps: list[tuple[int, int]], shared: int) -> list[tuple[np.ndarray | None, int, int]]:

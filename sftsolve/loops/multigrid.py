@@ -31,9 +31,19 @@ OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES, BLOCK = rang
 # Rows of the store.
 U, F, KX, KY, KZ, R = range(6)
 # What a sweep does: zero guess, one red-black step, restricted residual; the same from the guess that is there; prolongation and
-# one step; one step; zero guess and one step. SOLVE is for the coarsest level.
-DESCEND, AGAIN, ASCEND, SMOOTH, START, SOLVE = range(6)
+# one step; one step; zero guess and one step; ASCEND and AGAIN. SOLVE is for the coarsest level.
+DESCEND, AGAIN, ASCEND, SMOOTH, START, TURN, SOLVE = range(7)
 RED, BLACK = 0, 1
+# Stages of sweeps: red cells from zero, prolongation, steps, a step with residuals restricted, restricted residuals.
+_ZERO, _PROLONG, _RED, _BLACK, _BLACK_DOWN, _RED_DOWN = range(6)
+_STAGES = (
+    (_ZERO, _BLACK_DOWN, _RED_DOWN, 0, 0, 0, 3),
+    (_RED, _BLACK_DOWN, _RED_DOWN, 0, 0, 0, 3),
+    (_PROLONG, _RED, _BLACK, 0, 0, 0, 3),
+    (_RED, _BLACK, 0, 0, 0, 0, 2),
+    (_ZERO, _BLACK, 0, 0, 0, 0, 2),
+    (_PROLONG, _RED, _BLACK, _RED, _BLACK_DOWN, _RED_DOWN, 6),
+)
 
 LANES = 16  # cells that are computed at once; rows have pads for what does not fill them
 
@@ -116,11 +126,11 @@ def _start_row(arrays, ask, at, n, shift, omega, rows):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _start_plane(store, level, z, first, last, ahead, shift, omega):  # type: ignore[no-untyped-def]
+def _start_plane(store, level, z, first, last, wanted, ahead, shift, omega):  # type: ignore[no-untyped-def]
     """One step on the red cells of a plane from zero, u = omega f / diagonal; its black cells are zero."""
     _on_its_own()
     arrays = _arrays(store, level)
-    ask = (arrays[0], arrays[1], ahead)
+    ask = (first_cell(store, wanted[0], level), first_cell(store, wanted[1], level), ahead)
     for line in range(first, last):
         at = neighbours(level, z, line % level[NY], RED)
         if level[NY] > 1:
@@ -214,10 +224,11 @@ def _blend(c, i, near, side, back, across, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _prolong_plane(store, level, coarse, mirrors, z, first, last, ahead, scratch):  # type: ignore[no-untyped-def]
+def _prolong_plane(store, level, coarse, mirrors, z, first, last, wanted, ahead, scratch):  # type: ignore[no-untyped-def]
     """u += the interpolated correction of the coarse level: weights (3/4, 1/4) on every axis that was coarsened."""
     _on_its_own()
-    u, f, c, values = first_cell(store, U, level), first_cell(store, F, level), first_cell(store, U, coarse), address(scratch, 0)
+    u, c, values = first_cell(store, U, level), first_cell(store, U, coarse), address(scratch, 0)
+    one_array, other_array = first_cell(store, wanted[0], level), first_cell(store, wanted[1], level)
     n, m, nx, row, rows = level[HALF], coarse[HALF], coarse[NX], coarse[ROW], coarse[NY]
     quarter, near = np.float32(0.25), np.float32(0.75)
     zn = z // level[FZ]
@@ -250,7 +261,7 @@ def _prolong_plane(store, level, coarse, mirrors, z, first, last, ahead, scratch
             poke(values, LANES - 1, mirrors[2, 0] * peek(values, LANES))
             poke(values, LANES + nx, mirrors[2, 1] * peek(values, LANES + nx - 1))
         for i in range(0, n, LANES):
-            _ask(u, f, even + i + ahead, odd + i + ahead)
+            _ask(one_array, other_array, even + i + ahead, odd + i + ahead)
             centre = near * load(values, LANES + i, LANES)
             put(u, even + i, load(u, even + i, LANES) + (centre + quarter * load(values, LANES + i - 1, LANES)), None)
             put(u, odd + i, load(u, odd + i, LANES) + (centre + quarter * load(values, LANES + i + 1, LANES)), None)
@@ -272,69 +283,70 @@ def _pack(row, coarse, scratch):  # type: ignore[no-untyped-def]
         put(row, coarse[ODD] + i, every_other(one, two, 1), None)
 
 
+@njit(cache=True, nogil=True)
+def _reach(mode, stage, factor):  # type: ignore[no-untyped-def]
+    """By how many planes, or rows, a stage of a sweep keeps away from what is not ready. Those that one coarse plane or row is
+    summed from stay together."""
+    reach = 0
+    for number in range(1, stage + 1):
+        reach += 1
+        if _STAGES[mode][number] >= _BLACK_DOWN:
+            reach += -reach % factor
+    return reach
+
+
+@njit(cache=True, nogil=True)
+def _wanted(stage, stages, varies):  # type: ignore[no-untyped-def]
+    """The two arrays that a stage of a sweep asks for, so that memory is busy all the time."""
+    rest = R if varies else KZ
+    if stages < 6:
+        return (U, F) if stage == 0 else (KX, KY) if stage == 1 else (KZ, rest)
+    which = stage if stage < 5 else rest
+    return which, which
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _stage(store, level, coarse, mirrors, z, first, last, stage, mode, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """One stage of a sweep in the rows first ... last - 1 of a plane, which may lie round the circle: what comes first; a step on
-    one colour; a step on the other colour, or its residual.
-
-    Every stage asks for a share of what the first one needs in the next plane, so that memory is busy all the time.
-    """
-    restricts = mode == DESCEND or mode == AGAIN
-    begins = mode == DESCEND or mode == START
-    plane = level[NY] * level[ROW]
-    if stage == 0:
-        if restricts and z % level[FZ] == 0:
-            for line in range(first // level[FY], last // level[FY]):
-                _array(store, F, coarse)[z // level[FZ], line] = np.float32(0.0)
-        if begins:
-            _start_plane(store, level, z, first, last, plane, shift, omega)
-        elif mode == ASCEND:
-            _prolong_plane(store, level, coarse, mirrors, z, first, last, plane, scratch)
-        if mode != AGAIN:
-            return
-    colour = RED
-    if stage == 1 and (begins or restricts):
-        colour = BLACK
-    elif stage == 2:
-        if mode == START:
-            return
-        colour = RED if restricts else BLACK
-    step = stage < 2 or not restricts
-    ahead = (stage + 1) * plane + stage * (level[FY] if restricts else 1) * level[ROW]
-    ask = (U, F)
-    if stage == 1:
-        ask = (KX, KY)
-    elif stage == 2:
-        ask = (KZ, R if level[VARIES] else KZ)
-    _colour_plane(store, level, coarse, z, first, last, colour, step, restricts and stage > 0, ask, ahead, shift, omega)
+    """One stage of a sweep in the rows first ... last - 1 of a plane, which may lie round the circle."""
+    kind, stages, plane = _STAGES[mode][stage], _STAGES[mode][6], level[NY] * level[ROW]
+    if stage == 0 and _STAGES[mode][stages - 1] == _RED_DOWN and z % level[FZ] == 0:
+        for line in range(first // level[FY], last // level[FY]):
+            _array(store, F, coarse)[z // level[FZ], line] = np.float32(0.0)
+    wanted = _wanted(stage, stages, level[VARIES])
+    ahead = (stage + 1) * plane + _reach(mode, stage, level[FY]) * level[ROW]
+    if kind == _ZERO:
+        _start_plane(store, level, z, first, last, wanted, ahead, shift, omega)
+    elif kind == _PROLONG:
+        _prolong_plane(store, level, coarse, mirrors, z, first, last, wanted, ahead, scratch)
+    else:
+        colour = RED if kind == _RED or kind == _RED_DOWN else BLACK
+        step, restrict = kind != _RED_DOWN, kind >= _BLACK_DOWN
+        _colour_plane(store, level, coarse, z, first, last, colour, step, restrict, wanted, ahead, shift, omega)
 
 
 @njit(cache=True, nogil=True)
 def _slab(store, level, coarse, mirrors, mode, first, last, z0, z1, shift, omega, scratch):  # type: ignore[no-untyped-def]
     """Phases first ... last - 1 of a sweep over the planes z0 ... z1 of a thread.
 
-    In phase 0 every stage stays within reach of this thread's planes; phases 1 and 2 do what is left of stages 1 and 2. The
-    planes and rows that one coarse row is summed from stay together, so that the order of its sums does not depend on slabs.
-
+    In phase 0 every stage stays within reach of this thread's planes; a later phase does what is left of the stage of its number.
     Phase 0 takes block after block of rows through all planes; there a stage lags behind the one before by rows too, and the last
-    block brings the rows round the circle.
+    block brings the rows round the circle. The order of sums into the coarse level depends on neither.
     """
     _on_its_own()
-    restricts = mode == DESCEND or mode == AGAIN
-    margin, lag, ny = level[FZ] if restricts else 1, level[FY] if restricts else 1, level[NY]
-    for phase in range(first, last):
+    stages, ny = _STAGES[mode][6], level[NY]
+    for phase in range(first, min(last, stages)):
         block = level[BLOCK] if phase == 0 else ny
         for y0 in range(0, ny, block):
             y1 = min(y0 + block, ny)
-            for plane in range(z0, z1 + 2):
-                for stage in range(3):
-                    z = plane - stage if phase == 0 else plane
-                    inside = z0 + stage * margin <= z < z1 - stage * margin
+            for plane in range(z0, z1 + stages - 1):
+                for stage in range(stages):
+                    z, margin = plane - stage if phase == 0 else plane, _reach(mode, stage, level[FZ])
+                    inside = z0 + margin <= z < z1 - margin
                     if (phase == 0 and inside) or (phase > 0 and stage == phase and z < z1 and not inside):
-                        low = y0 - stage * lag if y0 > 0 else stage * lag
-                        high = y1 - stage * lag if y1 < ny else ny + stage * lag
+                        lag = _reach(mode, stage, level[FY])
+                        low, high = y0 - lag if y0 > 0 else lag, y1 - lag if y1 < ny else ny + lag
                         _stage(store, level, coarse, mirrors, z, low, high, stage, mode, shift, omega, scratch)
-    if last == 3 and restricts and level[FX] == 2:
+    if last == stages and _STAGES[mode][stages - 1] == _RED_DOWN and level[FX] == 2:
         for line in range(z0 // level[FZ] * coarse[NY], z1 // level[FZ] * coarse[NY]):
             _pack(address(store, F * store.shape[1] + coarse[OFFSET] + line * coarse[ROW]), coarse, scratch)
 
@@ -348,13 +360,13 @@ def sweep_threads(store, level, coarse, mirrors, mode, shift, omega, scratch):  
     store : (6, cells of all levels) float32
     level, coarse : rows of the table: this level and the next one
     mirrors : (3, 2) float32, by axis and side of the coarse level: what a mirror image in a wall is multiplied by
-    mode : DESCEND, AGAIN, ASCEND, SMOOTH or START
+    mode : DESCEND, AGAIN, ASCEND, SMOOTH, START or TURN
     shift, omega : float32
     scratch : (threads, 4, row) float32
     """
     threads = scratch.shape[0]
     pairs = level[NZ] // level[FZ]
-    for phase in range(3):
+    for phase in range(_STAGES[mode][6]):
         for thread in prange(threads):
             t = np.int64(thread)
             z0, z1 = t * pairs // threads * level[FZ], (t + 1) * pairs // threads * level[FZ]
@@ -397,4 +409,4 @@ def run(program, store, table, mirrors, shift, omega, scratch, vectors, values, 
             _solve_coarsest(store, table[number], shift, vectors, values, work)
         else:
             level, coarse = table[number], table[number + 1]
-            _slab(store, level, coarse, mirrors[number], mode, 0, 3, 0, level[NZ], shift, omega, scratch[0])
+            _slab(store, level, coarse, mirrors[number], mode, 0, _STAGES[mode][6], 0, level[NZ], shift, omega, scratch[0])
