@@ -10,7 +10,7 @@ from scipy.sparse.linalg import spsolve
 
 from sftsolve.errors import GridError
 from sftsolve.linear.multigrid import Multigrid, can_coarsen
-from sftsolve.loops import multigrid as loops
+from sftsolve.loops import multigrid_planes as planes
 
 SMALL_GRIDS = [
     ((16,), "p"),
@@ -177,7 +177,7 @@ def test_results_do_not_depend_on_blocks(walls, lengths, sweeps):
     found = []
     for block, threads in ((36, 1), (12, 1), (14, 2), (32, 3)):
         solver = multigrid(operator, sweeps=sweeps, threads=threads)
-        solver._table[:, loops.BLOCK] = block
+        solver._table[:, planes.BLOCK] = block
         out, cycles, _ = solve(operator, solver, 1e4 / operator.largest)
         found.append((operator.inside(out).tobytes(), cycles, tuple(solver.reductions)))
     assert all(other == found[0] for other in found[1:])

@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 
 from sftsolve.loops import multigrid as loops
+from sftsolve.loops import multigrid_planes as planes
 
 # A level of at most so many cells is solved exactly; more are allowed where the grid divides no further.
 _EXACT, _LARGEST = 128, 1100
@@ -94,7 +95,7 @@ def table_of(coarsening: Coarsening, periodic: Sequence[bool]) -> np.ndarray:
 def store_of(table: np.ndarray) -> np.ndarray:
     """Zeros for all arrays of all levels, (6, cells), aligned; rows of the store lie an odd number of cache lines apart."""
     last = table[-1]
-    size = int(last[loops.OFFSET] + last[loops.NZ] * last[loops.NY] * last[loops.ROW])
+    size = int(last[planes.OFFSET] + last[planes.NZ] * last[planes.NY] * last[planes.ROW])
     lines = -(-size // _LINE) | 1
     raw = np.zeros(6 * lines * _LINE + _LINE, np.float32)
     skip = (-raw.ctypes.data % 64) // 4
@@ -244,22 +245,22 @@ def _mean(values: np.ndarray, factors: Sequence[int]) -> np.ndarray:
 def fill(store: np.ndarray, level: np.ndarray, stencil: Stencil, factor: float) -> None:
     """Write the operator of a level into the store, even cells of a row first."""
     reaction = stencil.reaction
-    level[loops.VARIES] = int((reaction != reaction[0, 0]).any())
-    half, odd, nx = int(level[loops.HALF]), int(level[loops.ODD]), int(level[loops.NX])
-    _view(store, loops.R, level)[...] = 1.0  # loops go on into the pads, which must not grow
-    for which, values in zip((loops.KZ, loops.KY, loops.KX, loops.R), (*stencil.faces, reaction), strict=True):
+    level[planes.VARIES] = int((reaction != reaction[0, 0]).any())
+    half, odd, nx = int(level[planes.HALF]), int(level[planes.ODD]), int(level[planes.NX])
+    _view(store, planes.R, level)[...] = 1.0  # loops go on into the pads, which must not grow
+    for which, values in zip((planes.KZ, planes.KY, planes.KX, planes.R), (*stencil.faces, reaction), strict=True):
         to = _view(store, which, level)
         np.multiply(values[..., 0::2], factor, out=to[..., :half], casting="unsafe")
         np.multiply(values[..., 1::2], factor, out=to[..., odd : odd + nx // 2], casting="unsafe")
-        if which == loops.KX:
+        if which == planes.KX:
             # The face before cell 0 is that behind the last cell; it lies just before the odd cells.
             to[..., odd - 1] = to[..., odd + half - 1]
 
 
 def _view(store: np.ndarray, which: int, level: np.ndarray) -> np.ndarray:
     """One array of a level, (nz, ny, row)."""
-    nz, ny, row = (int(level[column]) for column in (loops.NZ, loops.NY, loops.ROW))
-    start = int(level[loops.OFFSET])
+    nz, ny, row = (int(level[column]) for column in (planes.NZ, planes.NY, planes.ROW))
+    start = int(level[planes.OFFSET])
     return store[which, start : start + nz * ny * row].reshape(nz, ny, row)
 
 

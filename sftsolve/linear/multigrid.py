@@ -20,6 +20,7 @@ from sftsolve.linear import hierarchy
 from sftsolve.linear.krylov import ConjugateGradients
 from sftsolve.loops import multigrid as loops
 from sftsolve.loops import multigrid_outer as outer
+from sftsolve.loops import multigrid_planes as planes
 from sftsolve.parallel import SMALL, slabs
 from sftsolve.state import Layout
 
@@ -128,9 +129,9 @@ class Multigrid:
             hierarchy.fill(self._store, level, stencil, 1 / self._unit)
         self._vectors, self._values = hierarchy.spectrum(stencil, 1 / self._unit)
         self._work = np.zeros((2, len(self._values)))
-        row = int(table[:, loops.ROW].max())
+        row = int(table[:, planes.ROW].max())
         self._scratch = np.zeros((self._threads, 4, 2 * row + 16), np.float32)
-        sizes = table[:-1, loops.NZ] * table[:-1, loops.NY] * table[:-1, loops.NX]
+        sizes = table[:-1, planes.NZ] * table[:-1, planes.NY] * table[:-1, planes.NX]
         shared = int(np.sum(sizes >= _SHARED)) if self._parallel else 0
         self._program = [hierarchy.program(len(table), self.sweeps, shared, cycles) for cycles in range(1, _MOST + 1)]
 

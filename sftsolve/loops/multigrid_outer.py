@@ -19,7 +19,7 @@ from numba import njit, prange
 from sftsolve.codegen.vectors import load as take
 from sftsolve.codegen.vectors import prefetch, put
 from sftsolve.loops.lanes import address, double, every_other, peek, poke, rounded, total, weave
-from sftsolve.loops.multigrid import LANES, NY, ODD, ROW, F, U, first_cell
+from sftsolve.loops.multigrid_planes import LANES, NY, ODD, ROW, F, U, first_cell
 
 _FAST = {"contract", "nsz"}
 _SUMS = {"contract", "reassoc", "nsz"}
