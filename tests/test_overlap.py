@@ -11,10 +11,8 @@ from scipy import ndimage, signal
 import sftsolve as sft
 from sftsolve.kernels import overlap, transforms
 from sftsolve.kernels.engines import Side, Space
-from sftsolve.kernels.links import Linked
 from sftsolve.kernels.methods import make_engine
-from sftsolve.kernels.overlap import Overlap, Plan
-from sftsolve.kernels.spectral import SpectralSum
+from sftsolve.kernels.overlap import Blocks, Plan
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.loops.convolution import MIRROR, PERIODIC, ZERO
 from sftsolve.parallel import side_by_side
@@ -71,7 +69,7 @@ def test_many_blocks_agree_with_scipy(short_blocks, shape, extents, least, end):
     if end == MIRROR:
         for axis in range(len(shape)):
             stencil = stencil + np.flip(stencil, axis)
-    plan = Plan.of(Stencil(stencil, tuple(-(n // 2) for n in extents)), make_space(grid, end))
+    plan = Plan.of(tuple(n // 2 for n in extents), make_space(grid, end))
     assert plan.blocks >= least
     w = random_fields(grid)
     system = make_system(grid, sft.Convolution("a", "b", stencil, walls=WALLS[end], method="overlap"))
@@ -87,21 +85,21 @@ def test_many_blocks_agree_with_scipy(short_blocks, shape, extents, least, end):
 @pytest.mark.parametrize("end", [PERIODIC, ZERO])
 def test_one_sided_stencils_and_their_transposes(short_blocks, lowest, end):
     """Displacements need not lie about zero; masks and references on both sides; the transpose is the adjoint."""
-    grid = make_grid((211,), end)
+    grid = make_grid((1211,), end)
     space, rng = make_space(grid, end), np.random.default_rng(2)
     stencil = Stencil(rng.standard_normal(30), (lowest,))
-    assert Plan.of(stencil, space).blocks > 5
+    assert Plan.of(stencil.reach, space).blocks > 2
     layout = space.layout
     fields, reference = layout.zeros(2), layout.zeros(2)
-    layout.interior(fields)[...], layout.interior(reference)[...] = rng.standard_normal((2, 2, 211))
-    before, after = rng.standard_normal((2, 1, 1, 211))
+    layout.interior(fields)[...], layout.interior(reference)[...] = rng.standard_normal((2, 2, 1211))
+    before, after = rng.standard_normal((2, 1, 1, 1211))
     given = (layout.interior(fields) - layout.interior(reference)) * np.stack([before[0, 0], after[0, 0]])
     full = np.convolve(given[0], stencil.values)
-    cells = np.zeros(211)
+    cells = np.zeros(1211)
     for index, value in enumerate(full):
         cell = index + lowest
-        if end == PERIODIC or 0 <= cell < 211:
-            cells[cell % 211] += value
+        if end == PERIODIC or 0 <= cell < 1211:
+            cells[cell % 1211] += value
     source, target = Side(fields, 0, reference, before), Side(fields, 1, reference, after)
     engine = make_engine("overlap", stencil, space)
     wanted = float(given[1] @ cells)
@@ -116,14 +114,12 @@ def test_one_sided_stencils_and_their_transposes(short_blocks, lowest, end):
 
 
 def test_blocks_stay_in_the_cache_and_scratch_does_not_grow_with_the_grid():
-    stencil = Stencil(np.ones(101), (-50,))
     for n in (1 << 18, 1 << 22):
         space = make_space(make_grid((n,), ZERO), ZERO)
-        plan = Plan.of(stencil, space)
+        plan = Plan.of((50,), space)
         assert plan.points[2] * 16 <= overlap.BLOCK_BYTES
         assert plan.group * plan.points[2] * 16 <= overlap.GROUP_BYTES
-        engine = Overlap.of(stencil, space)
-        held = engine._scratch.work.nbytes + engine._scratch.spectra.nbytes + engine._scratch.symbol.nbytes
+        held = Blocks((50,), space, 1).bytes
         assert held < 1.1 * overlap.GROUP_BYTES * plan.parts
     estimate = sft.Convolution("a", "a", np.ones(101), method="overlap").estimate(make_grid((n,), ZERO))
     assert 0.8 < held / estimate.memory < 1.2
@@ -142,7 +138,7 @@ def test_bits_do_not_depend_on_threads(dtype, monkeypatch):
                 pytest.skip("one processor")
             monkeypatch.setenv("SFTSOLVE_THREADS", str(threads))
             system = make_system(grid, sft.Convolution("a", "b", stencil, method="overlap"), dtype=dtype)
-            assert system.kernels[0].links[0].engine._scratch.plan.parts == threads
+            assert system.kernels[0]._parts.workspace.plan.parts == threads
             results.append((system.force(w), system.cost(w)))
     finally:
         numba.set_num_threads(limit)
@@ -172,18 +168,55 @@ def test_nothing_of_field_size_is_allocated():
     assert peak < 16_000  # of 524288 bytes a field; the halves of the threads' errands are among them
 
 
-def test_blocks_beside_transforms_of_the_whole():
-    """A kernel in blocks does not keep the others of its field from sharing a transform."""
-    grid = make_grid((5000,), PERIODIC)
+def test_kernels_of_one_field_share_its_transforms(short_blocks, monkeypatch):
+    """In blocks as in transforms of the whole grid; kernels of either kind keep to their own."""
+    grid = make_grid((90, 70), ZERO)
     rng = np.random.default_rng(5)
-    stencils = rng.standard_normal((3, 41))
-    kernels = [sft.Convolution("a", "b", k, method=m) for k, m in zip(stencils, ("fft", "overlap", "fft"), strict=True)]
-    together, w = make_system(grid, *kernels), random_fields(grid)
-    assert sorted(type(operator).__name__ for operator in together.kernels) == [Linked.__name__, SpectralSum.__name__]
-    whole = make_system(grid, sft.Convolution("a", "b", stencils.sum(axis=0), method="direct"))
-    wanted = whole.force(w)
-    np.testing.assert_allclose(together.force(w), wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
-    assert together.cost(w) == pytest.approx(whole.cost(w), rel=1e-11)
+    pairs = [("a", "a"), ("a", "b"), ("b", "c"), ("b", "a"), ("a", "c")]
+    kernels = [
+        sft.Convolution(
+            *pair, rng.standard_normal(shape), amplitude=amplitude, about={"a": 0.3} if about else None, method="overlap"
+        )
+        for pair, shape, amplitude, about in zip(
+            pairs, [(9, 7), (3, 5), (1, 1), (5, 9), (1, 3)], [1.0, -0.5, "cos(t)", 2.0, 1.0], [0, 0, 0, 0, 1], strict=True
+        )
+    ]
+    together, t = make_system(grid, *kernels, fields="abc"), 0.7
+    assert len(together.kernels) == 1
+    w = random_fields(grid, 3)
+    apart = [make_system(grid, kernel, fields="abc") for kernel in kernels]
+    wanted = sum(system.force(w, t) for system in apart)
+    np.testing.assert_allclose(together.force(w, t), wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+    assert together.cost(w, t) == pytest.approx(sum(system.cost(w, t) for system in apart), rel=1e-11)
+    assert together.kernels[0].bound(t) <= sum(system.kernels[0].bound(t) for system in apart) * (1 + 1e-12)
+    check_gradient(together, w, t)
+    plan, counts = together.kernels[0]._parts.workspace.plan, {"forward": 0, "backward": 0}
+    for name in counts:
+        original = getattr(overlap.BlockTransform, name)
+
+        def counted(self, *arguments, name=name, original=original):
+            counts[name] += 1
+            return original(self, *arguments)
+
+        monkeypatch.setattr(overlap.BlockTransform, name, counted)
+    together.force(w, t)
+    groups = -(-plan.blocks // plan.group)
+    assert plan.blocks > 9 and counts == {"forward": 5 * groups, "backward": 3 * groups}  # a and c with and without reference
+    whole = sft.Convolution("a", "a", kernels[0].profile.array, method="fft")
+    mixed = make_system(grid, whole, *kernels[1:], fields="abc")
+    assert len(mixed.kernels) == 2
+    np.testing.assert_allclose(mixed.force(w, t), wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("end", MODES)
+def test_the_bound_is_above_the_spectral_radius(short_blocks, end):
+    """Modes of a block may miss the largest value of the symbol."""
+    grid = make_grid((37,), end)
+    line = np.array([0.3, -1.0, 0.2, 0.5, 0.2, -1.0, 0.3])
+    system = make_system(grid, sft.Convolution("a", "a", line, amplitude=-2.0, walls=WALLS[end], method="overlap"), fields="a")
+    jacobian = np.array([system.jvp(np.zeros((1, 37)), row[None])[0] for row in np.eye(37)])
+    radius = np.abs(np.linalg.eigvalsh(jacobian)).max()
+    assert radius <= system.kernels[0].bound() < 2.0 * radius
 
 
 def test_the_symbol_enters_implicit_steps():

@@ -11,15 +11,15 @@ from sftsolve.errors import ConfigError, nearest
 from sftsolve.grid import Grid
 from sftsolve.kernels import crossover
 from sftsolve.kernels.amplitude import Amplitude
-from sftsolve.kernels.engines import Space, stencil_bases, stencil_symbol
+from sftsolve.kernels.engines import Space
 from sftsolve.kernels.links import Link, Linked
 from sftsolve.kernels.methods import METHODS, make_engine
 from sftsolve.kernels.protocol import Estimate, Operator
 from sftsolve.kernels.reference import Reference, joined
 from sftsolve.kernels.spectral import Coupling, SpectralSum
 from sftsolve.kernels.stencil import Profile, Stencil, ends_of
-from sftsolve.kernels.transforms import Transform
 from sftsolve.kernels.trial import choose
+from sftsolve.kernels.workspaces import Modes, stencil_bases, stencil_symbol
 from sftsolve.state import Layout
 
 
@@ -98,12 +98,12 @@ class Convolution:
         a, b = fields.index(self.first), fields.index(self.second)
         bases = stencil_bases(space, stencil)
 
-        def symbol(transform: Transform) -> np.ndarray:
+        def symbol(transform: Modes) -> np.ndarray:
             return stencil_symbol(space, stencil, transform)
 
-        coupling = Coupling(a, b, self.amplitude, reference, bases, symbol)
-        whole = SpectralSum((coupling,), space, grid.cell_volume, len(fields))
-        if method == "fft":
+        coupling = Coupling(a, b, self.amplitude, reference, bases, symbol, stencil.reach, stencil.weight)
+        whole = SpectralSum((coupling,), space, grid.cell_volume, len(fields), method == "overlap")
+        if method in ("fft", "overlap"):
             return whole
         mask = space.none(3)
         engine = make_engine(method, own, space)

@@ -1,4 +1,4 @@
-"""Ways to convolve: direct sums over a short stencil, one pass an axis where the stencil factors, and transforms of the grid.
+"""Convolutions by sums: direct ones over a short stencil, and one pass an axis where the stencil factors.
 
 An engine computes  target += scale X (K * (Y (w - w_ref)))  and the product of that with the target's own values. Sources and
 targets are `Side`s: a field of a storage, its reference and its mask.
@@ -14,8 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from sftsolve.kernels.stencil import Stencil
-from sftsolve.kernels.transforms import Basis, Transform
-from sftsolve.loops import boxes, convolution, spectral
+from sftsolve.loops import convolution
 from sftsolve.parallel import slabs
 from sftsolve.state import Layout
 
@@ -23,9 +22,6 @@ from sftsolve.state import Layout
 TILE_BYTES = 1 << 19
 # As many tiles as keep many threads busy, on grids that are worth it.
 _TILES = 64
-# SciPy's transforms have threads of their own, which wait for those of the loops wherever the two take turns: from how many
-# points on transforms are divided, and from how many on the passes between them are, too.
-_DIVIDED, _DIVIDED_PASSES = 1 << 18, 1 << 20
 _SLACK = 8  # cells at the end of a tile's row, read by stencil rows that are padded to a compiled width
 _ROUND = 32  # cells, four of the widest vectors: loops over whole rows of a tile leave no remainder
 
@@ -236,115 +232,3 @@ class Factored(_Tiled):
 
     def transposed(self) -> Factored:
         return Factored(self.stencil.transposed(), self.space)
-
-
-def transform_parts(points: int, space: Space) -> int:
-    """Number of threads of a transform."""
-    return space.parts if points >= _DIVIDED else 1
-
-
-class Workspace:
-    """A transform with its arrays: `count` spectra and one array of cells."""
-
-    def __init__(self, bases: tuple[Basis, Basis, Basis], space: Space, count: int):
-        self.space = space
-        points = math.prod(basis.length for basis in bases)
-        self.transform = Transform(bases, space.layout.dtype, transform_parts(points, space))
-        modes = self.transform.modes
-        self.spectra = np.empty((count, *modes), self.transform.spectrum_dtype)
-        self._flat = self.spectra.reshape(count, -1)
-        self._work = np.zeros(self.transform.work_shape, space.layout.dtype)
-        parts, cells = space.parts if points >= _DIVIDED_PASSES else 1, space.layout.shape
-        self._results = np.empty((parts, count, spectral.PIECE), self.transform.spectrum_dtype)
-        extents = self._work.shape
-        self._fill_boxes = boxes.for_threads(((0, extents[0]), (0, extents[1]), (0, cells[2])), parts)
-        region: boxes.Region = tuple((0, n) for n in cells)  # type: ignore[assignment]
-        self._boxes = boxes.for_threads(region, parts)
-        self._sum_boxes = boxes.for_sums(region)
-        self._sums = np.zeros(len(self._sum_boxes))
-        self._serial = parts == 1
-        # Beyond the cells the work array is zero, whatever the ends are.
-        self._place = (*space.place((0, 0, 0))[:2], np.full(3, convolution.ZERO), np.zeros(3, np.int64))
-
-    def load(self, source: Side, slot: int) -> None:
-        """Transform a source into a spectrum."""
-        if self.transform.plain and not source.reference.size and not source.mask.size:
-            (oz, oy, ox), (nz, ny, nx) = self.space.layout.offset, self.space.layout.shape
-            cells = source.storage[source.field, oz : oz + nz, oy : oy + ny, ox : ox + nx]
-            self.transform.forward(cells, self.spectra[slot])
-            return
-        fill = spectral.fill if self._serial else spectral.fill_threads
-        fill(self._work, tuple(source), self._place, self._fill_boxes)
-        self.transform.forward(self._work, self.spectra[slot])
-
-    def mix(self, symbols: np.ndarray, terms: np.ndarray, factors: np.ndarray) -> None:
-        """Multiply the spectra by symbols, see `loops.spectral.mix`."""
-        mix = spectral.mix if self._serial else spectral.mix_threads
-        mix(self._flat, symbols, terms, factors, self._results)
-
-    def add(self, slot: int, target: Side, scale: float) -> None:
-        """Add a spectrum's cells to a target; the spectrum is lost."""
-        self.transform.backward(self.spectra[slot], self._work)
-        add = spectral.add if self._serial else spectral.add_threads
-        add(self._work, tuple(target), self._place[0], self._boxes, self._work.dtype.type(scale))
-
-    def dot(self, slot: int, target: Side) -> float:
-        """Sum of a spectrum's cells times a target's values; the spectrum is lost."""
-        self.transform.backward(self.spectra[slot], self._work)
-        dot = spectral.dot if self._serial else spectral.dot_threads
-        dot(self._work, tuple(target), self._place[0], self._sum_boxes, self._sums)
-        return float(np.sum(self._sums))
-
-    @property
-    def bytes(self) -> float:
-        return float(self.spectra.nbytes + self._work.nbytes)
-
-
-class Spectral:
-    """Forward transform, symbol, inverse transform."""
-
-    def __init__(self, symbol: np.ndarray, workspace: Workspace, conjugate: bool = False):
-        self._symbol, self._workspace = symbol, workspace
-        self._terms = np.array([[0, 0, 0, int(conjugate)]], np.int64)
-        self._factors = np.ones(1, workspace.transform.dtype)
-        self._conjugate = conjugate
-
-    @classmethod
-    def of(cls, stencil: Stencil, space: Space) -> Spectral:
-        """The engine of a stencil, with a workspace of its own."""
-        workspace = Workspace(stencil_bases(space, stencil), space, 1)
-        symbol = stencil_symbol(space, stencil, workspace.transform).reshape(1, -1)
-        kind = workspace.transform.spectrum_dtype if np.iscomplexobj(symbol) else space.layout.dtype
-        return cls(symbol.astype(kind), workspace)
-
-    def _convolve(self, source: Side) -> None:
-        self._workspace.load(source, 0)
-        self._workspace.mix(self._symbol, self._terms, self._factors)
-
-    def add(self, source: Side, target: Side, scale: float) -> None:
-        self._convolve(source)
-        self._workspace.add(0, target, scale)
-
-    def dot(self, source: Side, target: Side) -> float:
-        self._convolve(source)
-        return self._workspace.dot(0, target)
-
-    def transposed(self) -> Spectral:
-        return Spectral(self._symbol, self._workspace, not self._conjugate)
-
-
-def stencil_bases(space: Space, stencil: Stencil) -> tuple[Basis, Basis, Basis]:
-    """Bases in which a stencil's convolution is diagonal."""
-    values, lowest = space.deep(stencil)
-    reach = [max(-low, low + n - 1, 0) for low, n in zip(lowest, values.shape, strict=True)]
-    make = {convolution.PERIODIC: lambda n, r: Basis.periodic(n), convolution.ZERO: Basis.padded}
-    make[convolution.MIRROR] = lambda n, r: Basis("cosine", n, n)
-    found = [make[end](n, r) for end, n, r in zip(space.ends, space.layout.shape, reach, strict=True)]
-    return found[0], found[1], found[2]
-
-
-def stencil_symbol(space: Space, stencil: Stencil, transform: Transform) -> np.ndarray:
-    """Factor by which a stencil's convolution multiplies each mode, real where the stencil is even."""
-    deep = Stencil(*space.deep(stencil))
-    symbol = transform.symbol(deep.wrapped)
-    return np.ascontiguousarray(symbol.real) if stencil.is_even() else symbol

@@ -10,19 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sftsolve.kernels import overlap
-from sftsolve.kernels.engines import (
-    Direct,
-    Engine,
-    Factored,
-    Space,
-    Spectral,
-    stencil_bases,
-    tile_extents,
-    transform_parts,
-    width,
-)
+from sftsolve.kernels.engines import Direct, Engine, Factored, Space, tile_extents, width
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.stencil import Stencil
+from sftsolve.kernels.workspaces import Spectral, stencil_bases, transform_parts
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def _separable_estimate(stencil: Stencil, space: Space) -> Estimate:
 
 
 def _overlap(stencil: Stencil, space: Space, cost: Costs) -> float:
-    plan = overlap.Plan.of(stencil, space)
+    plan = overlap.Plan.of(stencil.reach, space)
     points, groups = plan.blocks * math.prod(plan.points), -(-plan.blocks // plan.group)
     # Across the rows of a block, transforms gather what they need from far apart, real ones in the smallest pieces.
     across = (5.0 if plan.axes[-1] < 2 else 0.0) + 1.5 * (len(plan.axes) - 1)
@@ -106,7 +97,7 @@ def _overlap(stencil: Stencil, space: Space, cost: Costs) -> float:
 
 
 def _overlap_estimate(stencil: Stencil, space: Space) -> Estimate:
-    plan = overlap.Plan.of(stencil, space)
+    plan = overlap.Plan.of(stencil.reach, space)
     points, item = math.prod(plan.points), float(_item(space))
     symbol = 0.5 * points * item * (1 if stencil.is_even() else 2)
     flops = 5.0 * plan.blocks * points * math.log2(max(points, 2))
@@ -148,7 +139,7 @@ def _several_axes(stencil: Stencil, space: Space) -> bool:
 
 def _several_blocks(stencil: Stencil, space: Space) -> bool:
     # A stencil that reaches along three axes makes the overlap of blocks in a cache larger than the blocks.
-    return sum(reach > 0 for reach in stencil.reach) < 3 and overlap.Plan.of(stencil, space).blocks > 1
+    return sum(n > 0 for n in stencil.reach) < 3 and overlap.Plan.of(stencil.reach, space).blocks > 1
 
 
 class Method(NamedTuple):
@@ -182,7 +173,7 @@ METHODS: dict[str, Method] = {
         _factors,
         "a kernel that is a product of one factor an axis, such as a Gaussian",
     ),
-    "overlap": Method(overlap.Overlap.of, _overlap, _overlap_estimate, _several_blocks),
+    "overlap": Method(overlap.in_blocks, _overlap, _overlap_estimate, _several_blocks),
     "fft": Method(Spectral.of, _fft, _fft_estimate),
 }
 

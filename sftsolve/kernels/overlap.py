@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import fft
@@ -24,8 +25,10 @@ from scipy import fft
 from sftsolve.kernels.engines import Side, Space
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.kernels.transforms import provider
+from sftsolve.kernels.workspaces import Mixing, Spectral
 from sftsolve.loops import convolution
 from sftsolve.loops import overlap as loops
+from sftsolve.loops.spectral import PIECE
 from sftsolve.parallel import side_by_side
 
 # What is transformed by one call, with its spectrum, should stay near a core: at most so much, and so much if there is a choice.
@@ -44,13 +47,11 @@ class Cut(NamedTuple):
     points : of a block
     own : cells of a block that are results; they follow `margin` points
     margin : cells that are loaded on both sides
-    shift : middle of the stencil's displacements, by which a block is loaded further down
     """
 
     points: int
     own: int
     margin: int
-    shift: int
 
 
 class Plan(NamedTuple):
@@ -72,13 +73,12 @@ class Plan(NamedTuple):
     parts: int
 
     @classmethod
-    def of(cls, stencil: Stencil, space: Space) -> Plan:
-        """The plan for a stencil on a grid."""
-        values, lowest = space.deep(stencil)
-        highest = tuple(low + n - 1 for low, n in zip(lowest, values.shape, strict=True))
+    def of(cls, reach: tuple[int, ...], space: Space) -> Plan:
+        """The plan for stencils of some reach, a number an axis of the grid."""
+        reach = (0,) * (3 - len(reach)) + reach
         cells, item = space.layout.shape, np.dtype(space.layout.dtype).itemsize
-        cuts = _cuts(tuple(zip(cells, space.ends, lowest, highest, strict=True)), item, BLOCK_BYTES)
-        axes = tuple(axis for axis in range(3) if _reaches(lowest[axis], highest[axis])) or (2,)
+        cuts = _cuts(tuple(zip(cells, space.ends, reach, strict=True)), item, BLOCK_BYTES)
+        axes = tuple(axis for axis in range(3) if reach[axis]) or (2,)
         blocks = math.prod(-(-n // cut.own) for n, cut in zip(cells, cuts, strict=True))
         most = min(GROUP_BYTES // (2 * math.prod(cut.points for cut in cuts) * item), blocks // _GROUPS)
         group = min(blocks, max(_least_group(cuts), most - most % 2))
@@ -107,20 +107,15 @@ def _least_group(cuts: tuple[Cut, ...]) -> int:
     return 2 if sum(cut.points > 1 for cut in cuts) == 1 else 1
 
 
-def _reaches(low: int, high: int) -> bool:
-    return (low, high) != (0, 0)
-
-
 @lru_cache(maxsize=64)
-def _cuts(axes: tuple[tuple[int, int, int, int], ...], item: int, cache: int) -> tuple[Cut, Cut, Cut]:
-    """The cut of each axis (cells, end, lowest and highest displacement) that takes least work in blocks that fit the cache."""
+def _cuts(axes: tuple[tuple[int, int, int], ...], item: int, cache: int) -> tuple[Cut, Cut, Cut]:
+    """The cut of each axis (cells, end, reach) that takes least work in blocks that fit the cache."""
     steps = (8, 10, 12, 14) if sum(n > 1 for n, *_ in axes) == 1 else (8, 12)
-    transformed = [_reaches(low, high) for _, _, low, high in axes]
 
     def price(chosen: tuple[Cut, ...]) -> float:
         points = math.prod(cut.points for cut in chosen)
         blocks = math.prod(-(-n // cut.own) for (n, *_), cut in zip(axes, chosen, strict=True))
-        depth = sum(math.log2(cut.points) + _AXIS for cut, along in zip(chosen, transformed, strict=True) if along)
+        depth = sum(math.log2(cut.points) + _AXIS for cut, (*_, reach) in zip(chosen, axes, strict=True) if reach)
         too_large = max(1.0, 2 * points * item * _least_group(chosen) / cache)
         return blocks * (points * (depth + 1.0) * too_large + 1e3 + 20.0 * points / chosen[2].points)
 
@@ -128,73 +123,87 @@ def _cuts(axes: tuple[tuple[int, int, int, int], ...], item: int, cache: int) ->
     return z, y, x
 
 
-def _choices(n: int, end: int, low: int, high: int, steps: tuple[int, ...]) -> list[Cut]:
+def _choices(n: int, end: int, reach: int, steps: tuple[int, ...]) -> list[Cut]:
     """An axis in one block, and in blocks of a few lengths that transform quickly."""
-    margin, shift = (high - low + 1) // 2, (low + high) // 2
-    if end == convolution.PERIODIC or not _reaches(low, high):
-        whole = Cut(n, n, 0, 0)
+    if end == convolution.PERIODIC or not reach:
+        whole = Cut(n, n, 0)
     elif end == convolution.ZERO:
-        whole = Cut(_quick(n + max(-low, high, 0)), n, 0, 0)
+        whole = Cut(_quick(n + reach), n, 0)
     else:
-        whole = Cut(_quick(n + 2 * margin), n, margin, shift)
+        whole = Cut(_quick(n + 2 * reach), n, reach)
     lengths = {_quick((_SHORTEST * step << power) // 8) for step in steps for power in range(n.bit_length())}
-    shorter = sorted(p for p in lengths if 2 * margin < p < min(whole.points, n))
-    return [whole, *(Cut(p, p - 2 * margin, margin, shift) for p in shorter)]
+    shorter = sorted(p for p in lengths if 2 * reach < p < min(whole.points, n))
+    return [whole, *(Cut(p, p - 2 * reach, reach) for p in shorter)]
 
 
 def _quick(points: int) -> int:
     return int(fft.next_fast_len(points, real=True))
 
 
-class Scratch:
-    """What a convolution and its transpose share: symbol, blocks and their spectra, a set of them a thread."""
+class BlockTransform:
+    """Transforms of groups of blocks, (n, Z, Y, X), along the axes of a plan.
 
-    def __init__(self, stencil: Stencil, space: Space):
-        values, lowest = space.deep(stencil)
-        self.plan = plan = Plan.of(stencil, space)
-        self.dtype = np.dtype(space.layout.dtype)
-        starts = product(*(range(0, n, cut.own) for n, cut in zip(space.layout.shape, plan.cuts, strict=True)))
-        self.starts = np.array(list(starts), np.int64)
-        stops = np.minimum(self.starts + np.array([cut.own for cut in plan.cuts]), space.layout.shape)
-        self.boxes = np.stack([self.starts, stops], axis=2).reshape(-1, 6)
-        self.sums = np.zeros(plan.blocks)
-        self.work = np.zeros((plan.parts, plan.group, *plan.points), self.dtype)
-        self.spectra = np.empty((plan.parts, plan.group, *plan.modes), np.result_type(self.dtype, np.complex64))
-        self.place = space.place(tuple(cut.margin for cut in plan.cuts))
-        self.provider = provider(1)
-        self.real, self.others = plan.axes[-1] + 1, [axis + 1 for axis in plan.axes[-2::-1]]  # a group's first axis is the block
-        # K on the circles of a block, its middle at displacement zero.
-        moved = Stencil(values, tuple(low - cut.shift for low, cut in zip(lowest, plan.cuts, strict=True)))
-        circles = [n if axis in plan.axes else 1 for axis, n in enumerate(plan.points)]
-        symbol = fft.rfftn(moved.wrapped(circles), axes=plan.axes)
-        whole = np.broadcast_to(symbol.real if stencil.is_even() else symbol, plan.modes)
-        self.symbol = whole.astype(self.dtype if stencil.is_even() else self.spectra.dtype).reshape(-1)
+    Attributes
+    ----------
+    modes : shape of a block's spectrum
+    """
 
-    def reads(self, sign: int) -> np.ndarray:
-        """Boxes from which the blocks are loaded: all cells that fill them, moved by the stencil's middle."""
-        starts = self.starts - sign * np.array([cut.shift for cut in self.plan.cuts])
-        extents = np.array([cut.points - 2 * cut.margin for cut in self.plan.cuts])
-        return np.stack([starts, starts + extents], axis=2).reshape(-1, 6)
+    def __init__(self, plan: Plan, dtype: Any):
+        self.plan, self.modes, self.dtype = plan, plan.modes, np.dtype(dtype)
+        self.spectrum_dtype = np.result_type(self.dtype, np.complex64)
+        self._provider = provider(1)
+        self._real, self._others = plan.axes[-1] + 1, [axis + 1 for axis in plan.axes[-2::-1]]
+
+    def forward(self, work: np.ndarray, spectra: np.ndarray) -> None:
+        """Points to modes."""
+        self._provider.forward_real(work, self._real, spectra)
+        for axis in self._others:
+            self._provider.along(spectra, axis, True)
+
+    def backward(self, spectra: np.ndarray, work: np.ndarray) -> None:
+        """Modes to points; the spectra are lost."""
+        for axis in self._others[::-1]:
+            self._provider.along(spectra, axis, False)
+        self._provider.backward_real(spectra, self._real, work)
+
+    def symbol(self, weights: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
+        """Factor by which a convolution multiplies each mode of a block, see `Transform.symbol`."""
+        circles = tuple(n if axis in self.plan.axes else 1 for axis, n in enumerate(self.plan.points))
+        return np.broadcast_to(fft.rfftn(weights(circles), axes=self.plan.axes), self.modes)
 
 
-class Overlap:
-    """Forward transforms of blocks, symbol, inverse transforms, a group of blocks after the other."""
+class Blocks:
+    """The workspace of a plan: work and `count` spectra of a group of blocks, once a thread."""
 
-    def __init__(self, scratch: Scratch, conjugate: bool = False):
-        self._scratch, self._conjugate = scratch, conjugate
-        self._reads = scratch.reads(-1 if conjugate else 1)
+    def __init__(self, reach: tuple[int, ...], space: Space, count: int):
+        self.plan = plan = Plan.of(reach, space)
+        self.transform = BlockTransform(plan, space.layout.dtype)
+        shape = np.array(space.layout.shape)
+        starts = np.array(list(product(*(range(0, n, cut.own) for n, cut in zip(shape, plan.cuts, strict=True)))), np.int64)
+        own, loaded = ([getattr(cut, name) for cut in plan.cuts] for name in ("own", "points"))
+        margin = np.array([cut.margin for cut in plan.cuts])
+        self._boxes = np.stack([starts, np.minimum(starts + own, shape)], axis=2).reshape(-1, 6)
+        self._reads = np.stack([starts, starts + loaded - 2 * margin], axis=2).reshape(-1, 6)
+        self._place = space.place(tuple(margin))
+        self._work = np.zeros((plan.parts, plan.group, *plan.points), self.transform.dtype)
+        kind = self.transform.spectrum_dtype
+        self._spectra = np.empty((plan.parts, plan.group, count, *plan.modes), kind)
+        self._flat = self._spectra.reshape(plan.parts, plan.group, count, -1)
+        self._results = np.empty((plan.parts, count, PIECE), kind)
+        self._sums = np.zeros((count, plan.blocks))
 
-    @classmethod
-    def of(cls, stencil: Stencil, space: Space) -> Overlap:
-        """The engine of a stencil, with scratch of its own."""
-        return cls(Scratch(stencil, space))
+    def add(self, sources: Sequence[Side], mixing: Mixing, targets: Sequence[Side], scale: float) -> None:
+        """See `Workspace`."""
+        self._run(sources, mixing, targets, self.transform.dtype.type(scale), True)
 
-    def _run(self, source: Side, target: Side, scale: float, adding: bool) -> None:
+    def dot(self, sources: Sequence[Side], mixing: Mixing, targets: Sequence[Side]) -> float:
+        """See `Workspace`."""
+        self._run(sources, mixing, targets, 1.0, False)
+        return float(np.sum(self._sums[: len(targets)]))
+
+    def _run(self, sources: Sequence[Side], mixing: Mixing, targets: Sequence[Side], scale: float, adding: bool) -> None:
         """Threads take groups from a queue until there are none; which one takes a group is all the same to the group."""
-        scratch, plan = self._scratch, self._scratch.plan
-        queue = deque(range(0, plan.blocks, plan.group))
-        factor = scratch.dtype.type(scale)
-        ends = tuple(source), tuple(target)
+        queue = deque(range(0, self.plan.blocks, self.plan.group))
 
         def work_off(part: int) -> None:
             while queue:
@@ -202,35 +211,35 @@ class Overlap:
                     start = queue.popleft()
                 except IndexError:  # another thread was quicker
                     return
-                self._group(ends, start, part, factor, adding)
+                blocks = slice(start, min(start + self.plan.group, self.plan.blocks))
+                self._convolve(part, blocks, sources, mixing)
+                self._finish(part, blocks, targets, scale, adding)
 
-        side_by_side(work_off, plan.parts)
+        side_by_side(work_off, self.plan.parts)
 
-    def _group(self, ends: tuple, start: int, part: int, factor: float, adding: bool) -> None:
-        """Blocks from number `start` on."""
-        scratch, (source, target) = self._scratch, ends
-        stop = min(start + scratch.plan.group, scratch.plan.blocks)
-        work, spectra = scratch.work[part, : stop - start], scratch.spectra[part, : stop - start]
-        loops.fill(work, source, scratch.place, self._reads[start:stop])
-        scratch.provider.forward_real(work, scratch.real, spectra)
-        for axis in scratch.others:
-            scratch.provider.along(spectra, axis, True)
-        loops.multiply(spectra.reshape(stop - start, -1), scratch.symbol, self._conjugate)
-        for axis in scratch.others[::-1]:
-            scratch.provider.along(spectra, axis, False)
-        scratch.provider.backward_real(spectra, scratch.real, work)
-        boxes = scratch.boxes[start:stop]
-        if adding:
-            loops.add(work, target, scratch.place, boxes, factor)
-        else:
-            loops.dot(work, target, scratch.place, boxes, scratch.sums[start:stop])
+    def _convolve(self, part: int, blocks: slice, sources: Sequence[Side], mixing: Mixing) -> None:
+        n = blocks.stop - blocks.start
+        work, spectra = self._work[part, :n], self._spectra[part, :n]
+        for slot, source in enumerate(sources):
+            loops.fill(work, tuple(source), self._place, self._reads[blocks])
+            self.transform.forward(work, spectra[:, slot])
+        loops.mix(self._flat[part, :n], *mixing, self._results[part])
 
-    def add(self, source: Side, target: Side, scale: float) -> None:
-        self._run(source, target, scale, True)
+    def _finish(self, part: int, blocks: slice, targets: Sequence[Side], scale: float, adding: bool) -> None:
+        n = blocks.stop - blocks.start
+        work, spectra = self._work[part, :n], self._spectra[part, :n]
+        for slot, target in enumerate(targets):
+            self.transform.backward(spectra[:, slot], work)
+            if adding:
+                loops.add(work, tuple(target), self._place, self._boxes[blocks], scale)
+            else:
+                loops.dot(work, tuple(target), self._place, self._boxes[blocks], self._sums[slot, blocks])
 
-    def dot(self, source: Side, target: Side) -> float:
-        self._run(source, target, 1.0, False)
-        return float(np.sum(self._scratch.sums))
+    @property
+    def bytes(self) -> float:
+        return float(self._work.nbytes + self._spectra.nbytes)
 
-    def transposed(self) -> Overlap:
-        return Overlap(self._scratch, not self._conjugate)
+
+def in_blocks(stencil: Stencil, space: Space) -> Spectral:
+    """The engine of a stencil in blocks."""
+    return Spectral.inside(Blocks(stencil.reach, space, 1), stencil, space)

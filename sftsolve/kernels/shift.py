@@ -11,12 +11,13 @@ from sftsolve.errors import ActionError
 from sftsolve.grid import Grid
 from sftsolve.kernels.amplitude import Amplitude
 from sftsolve.kernels.convolution import space_of
-from sftsolve.kernels.engines import Side, Space, stencil_bases, stencil_symbol
+from sftsolve.kernels.engines import Side, Space
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.reference import Reference, joined
 from sftsolve.kernels.spectral import Coupling, jacobian_symbol
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.kernels.transforms import Transform
+from sftsolve.kernels.workspaces import stencil_bases, stencil_symbol
 from sftsolve.loops import boxes
 from sftsolve.loops import shift as loops
 from sftsolve.loops.convolution import PERIODIC, ZERO

@@ -1,16 +1,22 @@
-"""Couplings that are diagonal in Fourier, cosine or sine modes, all of them in one operator: one forward transform a field."""
+"""Couplings that are diagonal in Fourier, cosine or sine modes, of the grid or of blocks of it, all of them in one operator: one
+forward transform a field.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from sftsolve.kernels.amplitude import Amplitude
-from sftsolve.kernels.engines import Side, Space, Workspace
+from sftsolve.kernels.engines import Side, Space
+from sftsolve.kernels.overlap import Blocks
 from sftsolve.kernels.transforms import Basis, Transform
+from sftsolve.kernels.workspaces import Mixing, WholeGrid, Workspace
 from sftsolve.state import State
 
 Bases = tuple[Basis, Basis, Basis]
@@ -26,7 +32,9 @@ class Coupling:
     amplitude : g
     reference : padded values w_ref, the coupling then acts on w - w_ref; None for none
     bases : modes in which K is diagonal
-    symbol : the factor of each mode, real where K is even
+    symbol : function from `Modes` to the factor of each mode, real where K is even
+    reach : of K, where it is a sum of weights; then the modes of blocks serve as well
+    weight : sum of the weights' sizes
     """
 
     first: int
@@ -34,7 +42,9 @@ class Coupling:
     amplitude: Amplitude
     reference: np.ndarray | None
     bases: Bases
-    symbol: Callable[[Transform], np.ndarray]
+    symbol: Callable[[Any], np.ndarray]
+    reach: tuple[int, ...] = ()
+    weight: float = math.inf
 
 
 def joined_bases(first: Bases, second: Bases) -> Bases | None:
@@ -63,25 +73,30 @@ class SpectralSum:
     """A sum of couplings: each field (and each field with a reference of its own) is transformed once a force.
 
     Nothing is allocated before the first force, so that operators may merge.
+
+    Parameters
+    ----------
+    in_blocks : whether blocks of the grid are transformed one after the other, and not the whole
     """
 
-    def __init__(self, couplings: tuple[Coupling, ...], space: Space, volume: float, count: int):
+    def __init__(self, couplings: tuple[Coupling, ...], space: Space, volume: float, count: int, in_blocks: bool = False):
         self.couplings, self.space, self._volume, self._count = couplings, space, volume, count
         bases: Bases | None = couplings[0].bases
         for coupling in couplings[1:]:
             assert bases is not None
             bases = joined_bases(bases, coupling.bases)
         assert bases is not None  # `merge` asks before
-        self.bases = bases
+        self.bases, self.in_blocks = bases, in_blocks
 
     def merge(self, other: object) -> SpectralSum | None:
         """One operator for the couplings of both, None where the modes differ."""
         if not isinstance(other, SpectralSum) or joined_bases(self.bases, other.bases) is None:
             return None
         # Couplings hold their fields by number, so what is bound for one system only can be joined.
-        if (other._count, other.space.layout) != (self._count, self.space.layout):
+        known = (self._count, self.space.layout, self.in_blocks)
+        if (other._count, other.space.layout, other.in_blocks) != known:
             return None
-        return SpectralSum(self.couplings + other.couplings, self.space, self._volume, self._count)
+        return SpectralSum(self.couplings + other.couplings, self.space, self._volume, self._count, self.in_blocks)
 
     @property
     def time_dependent(self) -> bool:
@@ -96,30 +111,29 @@ class SpectralSum:
 
     def energy(self, state: State, t: float) -> float:
         parts = self._parts
-        parts.convolve(state, t, parts.by_slot, True)
-        total = 0.0
-        for slot, (field, reference) in enumerate(parts.slots):
-            total += parts.workspace.dot(slot, Side(state.storage, field, reference, parts.no_mask))
-        return 0.5 * total * self._volume
+        sources = parts.sources(state, True)
+        return 0.5 * self._volume * parts.workspace.dot(sources, parts.mixing(t, parts.by_slot), sources)
 
     def symbol(self) -> np.ndarray | None:
-        transform = self._parts.workspace.transform
+        transform = Transform(self.bases, self.space.layout.dtype, self.space.parts)
         found = jacobian_symbol(self.couplings, transform, self._count)
         return None if found is None else found.reshape(self._count, self._count, *_present(transform, self.space))
 
     def bound(self, t: float = 0.0) -> float:
-        """Sum over couplings of the largest |symbol|; on padded axes the operator is a section of the padded one."""
+        """Sum over couplings of the largest |symbol|; on padded axes the operator is a section of the padded one.
+
+        The modes of blocks may miss the largest |symbol|: then the sum of the weights' sizes.
+        """
         return self._parts.bound(t)
 
     def _add(self, state: State, out: State, t: float, about: bool) -> None:
         parts = self._parts
-        parts.convolve(state, t, parts.by_field, about)
-        for number, field in enumerate(parts.fields):
-            parts.workspace.add(number, Side(out.storage, field, parts.no_reference, parts.no_mask), -1.0)
+        targets = [Side(out.storage, field, parts.no_reference, parts.no_mask) for field in parts.fields]
+        parts.workspace.add(parts.sources(state, about), parts.mixing(t, parts.by_field), targets, -1.0)
 
     @cached_property
     def _parts(self) -> _Parts:
-        return _Parts(self.couplings, self.bases, self.space)
+        return _Parts(self.couplings, self.bases, self.space, self.in_blocks)
 
 
 class _Parts:
@@ -132,26 +146,33 @@ class _Parts:
     by_field, by_slot : terms (result, slot, symbol, conjugate) of a force, and of the parts of the cost
     """
 
-    def __init__(self, couplings: tuple[Coupling, ...], bases: Bases, space: Space):
+    def __init__(self, couplings: tuple[Coupling, ...], bases: Bases, space: Space, in_blocks: bool):
         self.no_reference, self.no_mask = space.none(4), space.none(3)
         self.slots: list[tuple[int, np.ndarray]] = []
         ends = [(self._slot(c.first, c.reference), self._slot(c.second, c.reference)) for c in couplings]
         self.fields = sorted({field for field, _ in self.slots})
-        self.workspace = Workspace(bases, space, len(self.slots))
+        self.workspace = _workspace(couplings, bases, space, len(self.slots), in_blocks)
         self._tabulate(couplings, ends)
         stacks = [self._shared(couplings, members) for members in self._groups]
         kind = np.result_type(*stacks).kind
         dtype = self.workspace.transform.spectrum_dtype if kind == "c" else space.layout.dtype
         self._symbols = np.array([stack.reshape(-1) for stack in stacks], dtype)
-        self._sizes = [scale * float(np.abs(stack).max()) for scale, stack in zip(self._scales, stacks, strict=True)]
+        largest = [float(np.abs(stack).max()) for stack in stacks]
+        if in_blocks:
+            largest = [sum(_weight(couplings[number]) for number in members) for members in self._groups]
+        self._sizes = [scale * size for scale, size in zip(self._scales, largest, strict=True)]
 
-    def convolve(self, state: State, t: float, terms: np.ndarray, about: bool) -> None:
-        """Load the slots, less their references if `about`, and multiply them."""
-        for slot, (field, reference) in enumerate(self.slots):
-            self.workspace.load(Side(state.storage, field, reference if about else self.no_reference, self.no_mask), slot)
+    def sources(self, state: State, about: bool) -> list[Side]:
+        """The slots of a state, less their references if `about`."""
+        return [
+            Side(state.storage, field, reference if about else self.no_reference, self.no_mask) for field, reference in self.slots
+        ]
+
+    def mixing(self, t: float, terms: np.ndarray) -> Mixing:
+        """The terms at a time."""
         for number, (symbol, factor) in enumerate(self._weights):
             self._factors[number] = factor * self._varying(symbol, t)
-        self.workspace.mix(self._symbols, terms, self._factors)
+        return Mixing(self._symbols, terms, self._factors)
 
     def bound(self, t: float) -> float:
         """Sum of the largest |eigenvalues| of the groups."""
@@ -204,6 +225,18 @@ class _Parts:
             total = values if total is None else total + values
         assert total is not None
         return total
+
+
+def _workspace(couplings: Sequence[Coupling], bases: Bases, space: Space, count: int, in_blocks: bool) -> Workspace:
+    if not in_blocks:
+        return WholeGrid(bases, space, count)
+    furthest = zip(*(coupling.reach for coupling in couplings), strict=True)
+    return Blocks(tuple(max(reaches) for reaches in furthest), space, count)
+
+
+def _weight(coupling: Coupling) -> float:
+    constant = coupling.amplitude.constant
+    return coupling.weight * (1.0 if constant is None else abs(constant))
 
 
 def _present(transform: Transform, space: Space) -> tuple[int, ...]:

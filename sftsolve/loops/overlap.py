@@ -1,16 +1,16 @@
-"""Passes round the transforms of blocks of a grid: cells into blocks, modes times a symbol, and the blocks' own cells back.
+"""Passes round the transforms of blocks of a grid: cells into blocks, modes times symbols, and the blocks' own cells back.
 
 The tuples `source`, `target` and `place` are those of `loops.convolution`; `work` has one block a first index, (n, Z, Y, X), and
-`spectra` the same with all modes in one, (n, modes). All let go of the interpreter: each thread works off blocks of its own.
+`spectra` (n, fields, modes). All let go of the interpreter: each thread works off blocks of its own.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from sftsolve.loops.boxes import COLUMNS
 from sftsolve.loops.convolution import add_row, load, sum_row
+from sftsolve.loops.spectral import PIECE, mix_piece
 
 
 @njit(cache=True, nogil=True)
@@ -20,18 +20,13 @@ def fill(work, source, place, boxes):  # type: ignore[no-untyped-def]
         load(work[b], source, place, boxes[b])
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def multiply(spectra, symbol, conjugate):  # type: ignore[no-untyped-def]
-    """spectra *= symbol, or its conjugate, in every block."""
-    n = np.uint64(symbol.size)
+@njit(cache=True, nogil=True)
+def mix(spectra, symbols, terms, factors, results):  # type: ignore[no-untyped-def]
+    """`loops.spectral.mix` in every block."""
+    modes = spectra.shape[2]
     for b in range(spectra.shape[0]):
-        modes = spectra[b]
-        if conjugate:
-            for k in range(n):
-                modes[k] *= np.conj(symbol[k])
-        else:
-            for k in range(n):
-                modes[k] *= symbol[k]
+        for start in range(0, modes, PIECE):
+            mix_piece(spectra[b], symbols, terms, factors, results, start, min(modes, start + PIECE))
 
 
 @njit(cache=True, nogil=True)

@@ -87,9 +87,24 @@ def _product(out, values, symbol, factor, conjugate):  # type: ignore[no-untyped
             out[k] += (factor * symbol[k]) * values[k]
 
 
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _multiply(values, symbol, factor, conjugate):  # type: ignore[no-untyped-def]
+    n = np.uint64(values.size)
+    if conjugate:
+        for k in range(n):
+            values[k] *= factor * np.conj(symbol[k])
+    else:
+        for k in range(n):
+            values[k] *= factor * symbol[k]
+
+
 @njit(cache=True, nogil=True)
-def _mix_piece(spectra, symbols, terms, factors, results, start, stop):  # type: ignore[no-untyped-def]
+def mix_piece(spectra, symbols, terms, factors, results, start, stop):  # type: ignore[no-untyped-def]
+    """`mix` from one mode to another, at most PIECE of them; `results` (n, PIECE) is scratch."""
     n = stop - start
+    if terms.shape[0] == 1 and spectra.shape[0] == 1:
+        _multiply(spectra[0, start:stop], symbols[terms[0, 2], start:stop], factors[0], terms[0, 3] != 0)
+        return
     for o in range(results.shape[0]):
         results[o, :n] = 0.0
     for t in range(terms.shape[0]):
@@ -110,7 +125,7 @@ def mix(spectra, symbols, terms, factors, results):  # type: ignore[no-untyped-d
     """spectra[o] = sum over terms (o, i, s, conjugate) of factor * symbols[s] * spectra[i], in place and in one pass."""
     modes = spectra.shape[1]
     for start in range(0, modes, PIECE):
-        _mix_piece(spectra, symbols, terms, factors, results[0], start, min(modes, start + PIECE))
+        mix_piece(spectra, symbols, terms, factors, results[0], start, min(modes, start + PIECE))
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -121,4 +136,4 @@ def mix_threads(spectra, symbols, terms, factors, results):  # type: ignore[no-u
     for part in prange(parts):
         for piece in range(part * pieces // parts, (part + 1) * pieces // parts):
             start = piece * PIECE
-            _mix_piece(spectra, symbols, terms, factors, results[part], start, min(modes, start + PIECE))
+            mix_piece(spectra, symbols, terms, factors, results[part], start, min(modes, start + PIECE))
