@@ -1,4 +1,4 @@
-"""What a step of every method moves, counted by hand from its passes: an array read or written counts one each time, in each pass.
+"""What a step of every method moves, counted by hand from its passes: an array read or written counts one, in every pass.
 
 A pass is one loop over the cells: a force reads the fields and writes itself (2, no sources here), a sum of n arrays into another
 n + 1, an array that is updated 2. Spectra count as arrays, what is real in them (eigenvalues, tables) as halves; transforms are

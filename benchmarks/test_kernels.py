@@ -1,4 +1,4 @@
-"""The generated force as a fraction of the machine's triad, and kick and drift as one of its in-place limit, in one run.
+"""The generated force as a fraction of the machine's triad, steps in place as one of its in-place limit, in one run.
 
 Bytes are counted as each array once: fields and sources read, forces written, 8 bytes each (24 a cell for one field and one
 source, as the triad). Nothing is asserted about time.
@@ -17,6 +17,7 @@ import pytest
 
 import sftsolve as sft
 from sftsolve.config import load
+from sftsolve.stepping.symplectic import Leapfrog
 
 REACTION = "D/2*grad2(w) + lam/4*w**4 - w**2/2 - J*w"
 FREE = "D/2*grad2(w) + lam/4*w**4 - w**2/2"
@@ -120,6 +121,28 @@ def test_kick_and_drift(benchmark, machine, report, shape, order):
     name = f"kick and drift, order {order}, {'x'.join(map(str, shape))}"
     call = lambda: system.kick_drift(state, 0.9, 1e-9, 1e-9)  # noqa: E731
     measured(benchmark, machine, report, name, call, 32 * system.grid.size, "update")
+
+
+@pytest.mark.parametrize("order", [2, 4, 6, 8])
+def test_steps_of_descent_at_once(benchmark, machine, report, order):
+    """As `descent` takes them between two events, counted as 24 bytes a cell and step: a field, a source, the field again."""
+    system, state = bound(REACTION, ["w"], ["J"], (4096, 4096), order)
+    state.momentum = None
+    end, spare, steps = state.like(), state.like(), 16
+    call = lambda: system.strides.flow(state, end, spare, [1e-9] * steps)  # noqa: E731
+    name = f"steps of descent, {steps} at once, order {order}, 4096^2"
+    measured(benchmark, machine, report, name, call, 24 * system.grid.size * steps)
+
+
+@pytest.mark.parametrize(("shape", "order"), [((256, 256, 256), 2), ((256, 256, 256), 4), ((4096, 4096), 2)])
+def test_steps_of_leapfrog_at_once(benchmark, machine, report, shape, order):
+    """As `leapfrog` takes fixed steps between two events, counted as 32 bytes a cell and step."""
+    system, state = bound(FREE, ["w"], [], shape, order)
+    stepper, steps = Leapfrog(system, 1e-9), 16
+    times = [1e-9 * number for number in range(steps + 1)]
+    call = lambda: stepper.stride(state, times, [1e-9] * steps)  # noqa: E731
+    name = f"steps of leapfrog, {steps} at once, order {order}, {'x'.join(map(str, shape))}"
+    measured(benchmark, machine, report, name, call, 32 * system.grid.size * steps, "update")
 
 
 COMPILE = """

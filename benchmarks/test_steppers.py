@@ -1,7 +1,7 @@
 """What a step moves: the time of one step of every method in units of an array that is read or written at the triad's rate.
 
-Beside it the count of the passes of its code (`counts.py`), transforms taken at the time of one, and measured/count. Writes that are
-not past the caches read their lines first, in the triad as here. Nothing is asserted about time.
+Beside it the count of the passes of its code (`counts.py`), transforms taken at the time of one, and measured/count. Writes that
+are not past the caches read their lines first, in the triad as here. Nothing is asserted about time.
 """
 
 from __future__ import annotations
@@ -100,7 +100,4 @@ def test_arrays_moved_in_a_step_of_many(benchmark, machine, report, method):
     figures = {"arrays": arrays / STEPS, "best": best / STEPS, "count": known.arrays}
     figures["measured/count"] = figures["arrays"] / known.arrays
     report(f"a step of {method}, {STEPS} at once, {N}^3", figures)
-    if method == "leapfrog":
-        size = 8 * N**3 * known.arrays * STEPS
-        report(f"leapfrog in fixed steps, {STEPS} at once, {N}^3, of update", machine.ratio(steps, size, 8, "update"))
     benchmark.pedantic(steps, rounds=1)

@@ -232,6 +232,18 @@ class System:
         for operator in self.kernels:
             operator.add_force(state, out, time)
 
+    @cached_property
+    def _sweeps(self) -> Strides | None:
+        """Sweeps that change the fields themselves by -dC/dw, where the local cost is all there is, and arithmetic alone."""
+        if self.local is None or self.kernels or self.corrected or "flow" not in self.local.wide:
+            return None
+        return Strides(self.local, self.walls.fill)
+
+    @property
+    def strides(self) -> Strides | None:
+        """Whole steps of fixed-step methods, several at once, where there are such sweeps and forces do not depend on time."""
+        return None if self.time_dependent else self._sweeps
+
     def kick_drift(self, state: State, a: float, b: float, c: float, t: float | None = None) -> bool:
         """u = a u + b F(w, t), then w += c u with the new u, in one sweep: 32 bytes a cell, where force and update take 56.
 
@@ -242,19 +254,10 @@ class System:
         -------
         Whether it was done; fields and velocities are untouched if not.
         """
-        if self.local is None or self.kernels or self._correction is not None:
+        if self._sweeps is None or not self._sweeps.swings:
             return False
-        time = state.t if t is None else t
-        self.walls.fill(state, time)
-        return self.local.kick_drift(state, a, b, c, time)
-
-    @cached_property
-    def strides(self) -> Strides | None:
-        """Whole steps by -dC/dw in one sweep, where the local cost is all there is, arithmetic alone and always the same."""
-        local = self.local
-        if local is None or self.kernels or self.corrected or self.time_dependent or "flow" not in local.wide:
-            return None
-        return Strides(local, self.walls.fill)
+        self._sweeps.swing(state, np.array([[a, b, 1.0, 0.0, c]]), t)
+        return True
 
     def cost_of(self, state: State, t: float | None = None) -> float:
         """The discrete cost of a state."""

@@ -32,7 +32,11 @@ def flow(module: Module, results: Sequence[Node], dimension: int) -> None:
 
 
 def swing(module: Module, results: Sequence[Node], dimension: int, reach: int) -> None:
-    """``swing``: two kicks and, as far behind as in `wide.kick`, the drift, in place; sums of u^2 between the kicks."""
+    """``swing``: two kicks and the drift in place, and sums of u^2 between the kicks.
+
+    The drift of w follows the kicks of u `reach` planes and rows behind, where no force that is still to come reads w. What lies
+    as close to the ends of a slab waits until all slabs are done.
+    """
     body = _body(module, results, dimension)
     rows, ahead = body.rows()
     work = [f"prefetch({name}, k)" for name in ahead] + body.emitter.body
@@ -49,6 +53,7 @@ def swing(module: Module, results: Sequence[Node], dimension: int, reach: int) -
         f"for q in range(max(zj - {reach}, z0 + {reach}), min(z + {2 - reach}, z1 - {reach})):",
         "    drift_box(w, u, move, q, q + 1, ya, yb, x0, x1)",
     ]
+    module.text += templates.DRIFT
     module.box("swing", "w, u, s, p, f, sums, block, ya, yb", body.emitter, _loops(body, rows, work, after))
     module.text += templates.SWING_DRIVERS.format(box=BOX, real=module.real)
 

@@ -32,7 +32,7 @@ class Plan:
     reach : cells next to a wall whose force needs the folded form; zero where filled ghosts suffice
     faces : (axis, side) with a boundary energy, and the wall data that it takes as arrays along the face
     layers : of order 4, number of layers of cells at each face that have energies of their own; 0 for energies of the face
-    wide : names of the sweeps that exist in explicit vectors, "kick" among them where force and drift can be one sweep
+    wide : names of the sweeps that exist in explicit vectors, those of `marching` among them
     least : extents (z, y, x) of the smallest box that these take
     force_reach : how many cells away from a cell its force reads
     time_dependent : whether the density holds the time itself, or a source that moves
@@ -179,12 +179,11 @@ def _write_steps(module: Module, forces: list[Node], grid: Grid, reach: int) -> 
     marching.flow(module, forces, grid.dimension)
     if grid.dimension == 1:
         return {"flow"}
-    wide.kick(module, forces, grid.dimension, reach)
     marching.swing(module, forces, grid.dimension, reach)
     if grid.dimension == 3 or grid.walls:
-        return {"flow", "kick", "swing"}
+        return {"flow", "swing"}
     marching.march(module, forces)
-    return {"flow", "kick", "swing", "march"}
+    return {"flow", "swing", "march"}
 
 
 def _write_faces(module: Module, found: Discrete) -> dict[tuple[str, str], tuple[walls.Datum, ...]]:

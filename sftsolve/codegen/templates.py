@@ -121,28 +121,6 @@ def drift_box(w, u, c, z0, z1, y0, y1, x0, x1):
                     to[k] += c * by[k]
 """
 
-KICK_DRIVERS = """
-@njit(cache=True, nogil=True)
-def slab(w, u, s, p, f, boxes, first, last):
-    for b in range(first, last):
-        kick_box(w, u, s, p, f, boxes[b, 6], boxes[b, 7], {box})
-
-
-@njit(cache=True, nogil=True)
-def kick(w, u, s, p, f, boxes, slabs, edges):
-    slab(w, u, s, p, f, boxes, slabs[0], slabs[1])
-    for e in range(edges.shape[0]):
-        drift_box(w, u, {real}(f[2]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def kick_threads(w, u, s, p, f, boxes, slabs, edges):
-    for part in prange(slabs.size - 1):
-        slab(w, u, s, p, f, boxes, slabs[part], slabs[part + 1])
-    for e in prange(edges.shape[0]):
-        drift_box(w, u, {real}(f[2]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
-"""
-
 FLOW_DRIVERS = """
 @njit(cache=True, nogil=True)
 def flow_slab(w, s, p, out, f, past, sums, boxes, first, last):

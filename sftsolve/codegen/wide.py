@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sftsolve.algebra import Call, Leaf, Node, transform
 from sftsolve.codegen import templates, vectors
 from sftsolve.codegen.emit import Emitter
-from sftsolve.codegen.module import BOX, Module, indented, slice_name, taps_of
+from sftsolve.codegen.module import Module, indented, slice_name, taps_of
 from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
 from sftsolve.codegen.terms import is_scalar, moved
 
@@ -74,12 +74,12 @@ class Body:
                 wanted.append(f"a{len(wanted)}")
         return lines, wanted
 
-    def loops(self, rows: Sequence[str], body: Sequence[str], after: Sequence[str] = ()) -> list[str]:
-        """The loops over pairs of rows and their vectors; `after` follows each pair of planes."""
+    def loops(self, rows: Sequence[str], body: Sequence[str]) -> list[str]:
+        """The loops over pairs of rows and their vectors."""
         planes, lines = 1 + self.jam[0], 1 + self.jam[1]
         cells = [f"for j in range(0, n, {self.width}):", f"    k = min(j, n - {self.width})", *indented(body)]
         inner = [f"for yj in range(y0, y1, {lines}):", f"    y = min(yj, y1 - {lines})", *indented([*rows, *cells])]
-        return [f"for zj in range(z0, z1, {planes}):", f"    z = min(zj, z1 - {planes})", *indented([*inner, *after])]
+        return [f"for zj in range(z0, z1, {planes}):", f"    z = min(zj, z1 - {planes})", *indented(inner)]
 
 
 def sweep(module: Module, name: str, arguments: str, results: Sequence[Node], jam: Offset) -> None:
@@ -92,32 +92,6 @@ def sweep(module: Module, name: str, arguments: str, results: Sequence[Node], ja
     name, arguments = f"{name}_wide", f"{arguments}, out, past"
     module.box(name, arguments, body.emitter, loops, finish="    fence(past)")
     module.text += templates.DRIVERS.format(name=name, arguments=arguments)
-
-
-def kick(module: Module, results: Sequence[Node], dimension: int, reach: int) -> None:
-    """``kick``: u = a u + b F(w) and then w += c u in one sweep, both in place; f = (a, b, c).
-
-    The drift of w follows the kick of u `reach` planes and rows behind, where no force that is still to come reads w. What lies
-    as close to the ends of a slab waits until all slabs are done. Two-dimensional storage is seen as planes of one row.
-    """
-    flat = dimension == 2
-    body = Body(module, [turned(node) if flat else node for node in results], JAM[3])
-    rows, ahead = body.rows()
-    work = [f"prefetch({name}, k)" for name in ahead] + body.emitter.body
-    for number, (field, plane, copy) in enumerate(body.targets):
-        rows += [row(f"o{number}", "u", field, copy), row(f"b{number}", "u", field, (copy[0], AHEAD, 0))]
-        # Planes and cells that this pair and this vector share with those before have been kicked already.
-        done = f"({body.width} if z < zj else j - k)" if plane == 0 else "j - k"
-        work = [f"prefetch(b{number}, k)", *work, f"old{number} = load(o{number}, k, {body.width})"]
-        work.append(f"put(o{number}, k, keep(old{number}, fused(a, old{number}, b * {body.values[number]}), {done}), None)")
-    body.emitter.prelude += [f"{name} = {module.real}(f[{number}])" for number, name in enumerate("abc")]
-    after = [
-        f"for q in range(max(zj - {reach}, z0 + {reach}), min(z + {2 - reach}, z1 - {reach})):",
-        "    drift_box(w, u, c, q, q + 1, ya, yb, x0, x1)",
-    ]
-    module.text += templates.DRIFT
-    module.box("kick", "w, u, s, p, f, ya, yb", body.emitter, body.loops(rows, work, after))
-    module.text += templates.KICK_DRIVERS.format(box=BOX, real=module.real)
 
 
 def turned(node: Node) -> Node:

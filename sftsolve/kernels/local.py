@@ -62,10 +62,6 @@ class LocalForce:
         # Vectors need boxes of a size that does not depend on the number of threads, so that results do not either.
         fits = all(stop - start >= n for (start, stop), n in zip(core, plan.least, strict=True))
         self.wide = plan.wide if fits else frozenset()
-        flat = grid.dimension == 2  # seen as planes of one row
-        self._kick_rows = (1,) if flat else (layout.padded[1],)
-        self._kicks = boxes.for_kicks((region[1], (0, 1), region[2]) if flat else region, self._parts, plan.force_reach)
-        self._factors_of_kick = np.zeros(3)
         self._shell = [box for part in shell for box in boxes.for_threads(part, 1).tolist()]
         self._sum_boxes = boxes.for_sums(region)
         self._sums = np.zeros(len(self._sum_boxes))
@@ -84,26 +80,6 @@ class LocalForce:
     def set_jvp(self, state: State, direction: State, out: State, t: float) -> None:
         """Write F'(state) direction into `out`; the ghosts of both must be filled, those of the direction without data."""
         self._sweep("jvp", (state.storage, direction.storage), out.storage, t)
-
-    def kick_drift(self, state: State, a: float, b: float, c: float, t: float | None = None) -> bool:
-        """u = a u + b F(w, t), then w += c u with the new u: both in place and in one sweep, where that is possible.
-
-        It is for two or three axes whose walls need nothing but filled ghosts, and costs that are arithmetic alone. The ghosts of
-        `state` must be filled before, and are out of date after; t is the state's own by default.
-
-        Returns
-        -------
-        Whether it was done; the state is as it was if not.
-        """
-        if "kick" not in self.wide or state.momentum is None:
-            return False
-        shape = (-1, *self._kick_rows, self.layout.padded[2])
-        w, u, s = (array.reshape(len(array), *shape) for array in (state.storage, state.momentum, self.arrays))
-        self._factors_of_kick[:] = a, b, c
-        boxes, slabs, edges = self._kicks
-        driver = self.module.kick if len(slabs) == 2 else self.module.kick_threads
-        driver(w, u, s, self.at(state.t if t is None else t), self._factors_of_kick, boxes, slabs, edges)
-        return True
 
     def add_force(self, state: State, out: State, t: float) -> None:
         """Add the force at (state, t) to `out`, by way of another array: a system sets it instead."""

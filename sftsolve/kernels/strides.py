@@ -16,8 +16,8 @@ from sftsolve.parallel import slabs
 from sftsolve.state import State
 
 # Steps that a plane takes at once at most, and bytes that the rows between them may take of the caches. It is measured: what a
-# core's own second-level cache holds is not the limit.
-DEEPEST, ROOM = 8, 1 << 21
+# core's own second-level cache holds is not the limit. Forces that reach farther take as long to compute as memory takes.
+DEEPEST, ROOM, FARTHEST = 8, 1 << 21, 3
 
 
 class Strides:
@@ -73,7 +73,7 @@ class Strides:
             source = target
         return np.concatenate(found)
 
-    def swing(self, state: State, factors: np.ndarray) -> np.ndarray:
+    def swing(self, state: State, factors: np.ndarray, t: float | None = None) -> np.ndarray:
         """u <- keep u + push F, u <- keep' u + push' F with one F = -dC/dw, w <- w + move u, in place, for each row of factors.
 
         A step of leapfrog is the kick that ends the step before, the one that begins it, and the drift: 32 bytes a cell.
@@ -81,12 +81,13 @@ class Strides:
         Parameters
         ----------
         factors : (n, 5), keep, push, keep', push', move
+        t : physical time of the forces; the state's own by default
 
         Returns
         -------
         The sum of u^2 over fields and cells between each two kicks, (n,); not finite if anything was not
         """
-        t, found = state.t, np.empty(len(factors))
+        t, found = state.t if t is None else t, np.empty(len(factors))
         storage, momentum, sources = self._planes(state.storage), self._planes(state.momentum), self._planes(self._local.arrays)
         table, cuts, edges = self._swings
         driver = self._module.swing if len(cuts) == 2 else self._module.swing_threads
@@ -132,7 +133,8 @@ class _March:
         height = 2 * reach + 2 + ny % 2
         count, arrays, row = len(local.plan.names.fields), len(local.plan.names.arrays), layout.padded[2] * self._arrays.itemsize
         # A step more takes its rows between two steps, and as many rows of the sources as it is behind.
-        self.depth = int(min(DEEPEST, 1 + ROOM // ((count * height + arrays * max(reach, 1)) * row)))
+        fitting = 1 + ROOM // ((count * height + arrays * max(reach, 1)) * row)
+        self.depth = int(min(DEEPEST, fitting)) if reach <= FARTHEST else 1
         self._rings = np.zeros((parts, max(self.depth - 1, 1), count, 1, height, layout.padded[2]), layout.dtype)
         self._sums = np.zeros((1, self.depth, layout.padded[1] + 1, local.plan.least[2]), layout.dtype)
         self._geometry = (y0, ny, x0, x0 + nx, layout.halo[2], reach)

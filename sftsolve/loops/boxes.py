@@ -51,45 +51,38 @@ def _blocks(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
     return list(zip(cuts[:-1], cuts[1:], strict=True))
 
 
-def for_kicks(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Work of a sweep that updates what it reads, `reach` cells behind: slabs of z, in blocks of rows that follow each other.
+def for_steps(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Work of a sweep that changes fields by forces, in place `reach` cells behind these: slabs of z, in blocks of rows.
+
+    Which cells share planes and block does not depend on `parts`, so that sums over them do not either. Rows that lie alone are
+    blocks along x.
 
     Returns
     -------
-    boxes : (n, 8), the cells whose velocities a block updates and the rows (ya, yb) whose fields follow, in the order of work
+    boxes : (n, 9), the cells of a block whose forces are evaluated, the rows (ya, yb) whose fields follow, the number of the
+        block among those of its planes; in the order of work
     slabs : (parts + 1,), the boxes of slab n are slabs[n] to slabs[n + 1]
     edges : (m, 6), what has to wait until all slabs are done
     """
     (z0, z1), (y0, y1), columns = region
+    if z1 - z0 == 1 and y1 - y0 == 1:
+        pieces = max(1, (columns[1] - columns[0]) // COLUMNS)
+        cuts = [columns[0] + _cut(columns[1] - columns[0], piece, pieces, 2) for piece in range(pieces + 1)]
+        rows = [[z0, z1, y0, y1, *cut, y0, y1, number] for number, cut in enumerate(zip(cuts[:-1], cuts[1:], strict=True))]
+        parts = max(1, min(parts, pieces))
+        return np.array(rows, np.int64), np.arange(parts + 1) * pieces // parts, np.empty((0, 6), np.int64)
     parts = max(1, min(parts, (z1 - z0) // 2))
     cuts = [z0 + (z1 - z0) * part // parts for part in range(parts + 1)]
     boxes, edges = [], []
     blocks = _blocks(y0, y1, ROWS)
     for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
-        for first, last in blocks:
+        for number, (first, last) in enumerate(blocks):
             behind = [max(y0, first - reach) if first > y0 else y0, max(y0, last - reach) if last < y1 else y1]
-            boxes.append([start, stop, first, last, *columns, *behind])
+            boxes.append([start, stop, first, last, *columns, *behind, number])
         lower = min(start + reach, stop)
         edges += [[*ends, y0, y1, *columns] for ends in ((start, lower), (max(stop - reach, lower), stop)) if ends[0] < ends[1]]
     slabs = np.arange(parts + 1) * len(blocks)
     return np.array(boxes, np.int64), slabs, np.array(edges, np.int64).reshape(-1, 6)
-
-
-def for_steps(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`for_kicks` with the number of a box among those of its planes in a ninth column; rows that lie alone are cut along x.
-
-    Which cells share planes and number does not depend on `parts`, so that sums over them do not either.
-    """
-    (z0, z1), (y0, y1), (x0, x1) = region
-    if z1 - z0 > 1 or y1 - y0 > 1:
-        found, slabs, edges = for_kicks(region, parts, reach)
-        numbers = np.tile(np.arange(len(found) // (len(slabs) - 1)), len(slabs) - 1)
-        return np.column_stack((found, numbers)), slabs, edges
-    pieces = max(1, (x1 - x0) // COLUMNS)
-    cuts = [x0 + _cut(x1 - x0, piece, pieces, 2) for piece in range(pieces + 1)]
-    rows = [[z0, z1, y0, y1, *cut, y0, y1, number] for number, cut in enumerate(zip(cuts[:-1], cuts[1:], strict=True))]
-    parts = max(1, min(parts, pieces))
-    return np.array(rows, np.int64), np.arange(parts + 1) * pieces // parts, np.empty((0, 6), np.int64)
 
 
 def _cut(n: int, part: int, parts: int, axis: int) -> int:
