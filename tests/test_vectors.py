@@ -41,6 +41,18 @@ def swept(system, state, monkeypatch, sweep, wide, large):
     return out.storage
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("order", [4, 8])
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_constant_field_feels_no_stiffness_at_all(wide, order, dtype, monkeypatch):
+    """Its weights cancel exactly, not to rounding: else 1e-8 D/h^2 would act on every vacuum in single precision."""
+    system, state = bind("D/2*grad2(w)", ["w"], (9, 10, 35), order, dtype)
+    for value in (0.7, -1.1, np.pi, 1e5 / 3):
+        state.storage.fill(value)
+        out = system.layout.interior(swept(system, state, monkeypatch, "force", wide, 0))
+        np.testing.assert_array_equal(out, 0.0)
+
+
 @pytest.mark.parametrize(
     ("text", "fields", "order", "dtype", "shapes"),
     [
@@ -61,6 +73,18 @@ def test_vectors_give_the_same_bits(text, fields, order, dtype, shapes, monkeypa
             assert np.all(plain[ghosts] == 7.0) and not np.any(plain[~ghosts] == 7.0)
             for large in (0, 1 << 40):
                 np.testing.assert_array_equal(swept(system, state, monkeypatch, sweep, True, large), plain)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(40,), (4, 17), (3, 5, 21)], ids=["1D", "2D", "3D"])
+def test_the_cost_counts_every_cell_once(shape, dtype, monkeypatch):
+    """Vectors that overlap, and rows in pieces that no vector fits, against the compiler's own sweep."""
+    monkeypatch.setattr(boxes, "COLUMNS", 18)
+    system, state = bind("D/2*grad2(w) + w**4/4 - J*w", ["w"], shape, 4, dtype)
+    assert "cost" in system.local.wide
+    with_vectors = system.cost(state.w)
+    monkeypatch.setattr(system.local, "wide", frozenset())
+    np.testing.assert_allclose(with_vectors, system.cost(state.w), rtol=1e-13 if dtype == "float64" else 1e-6)
 
 
 def test_walls_that_only_need_ghosts_take_vectors(monkeypatch):
@@ -109,8 +133,8 @@ def test_kick_and_drift_where_one_sweep_will_not_do():
 def test_functions_and_small_grids_are_left_to_the_compiler():
     grid, steps = sft.Grid((9, 21), 1.0), {"flow", "swing", "march"}
     assert plan(sft.Action(["w"], "grad2(w)/2 + cos(w)"), grid).wide == set()
-    assert plan(sft.Action(["w"], "grad2(w)/2 + exp(m)*w**2", {"m": 1.0}), grid).wide == {"force", "jvp"} | steps
-    assert plan(sft.Action(["w", "v"], "grad2(w)/2 + v"), grid).wide == set()  # a force that is a number, not a field
+    assert plan(sft.Action(["w"], "grad2(w)/2 + exp(m)*w**2", {"m": 1.0}), grid).wide == {"force", "jvp", "cost"} | steps
+    assert plan(sft.Action(["w", "v"], "grad2(w)/2 + v"), grid).wide == {"cost"}  # a force that is a number, not a field
     for shape in ((9, 7), (1, 21)):
         assert bind(LINEAR, ["w"], shape)[0].local.wide == set()
 
@@ -123,8 +147,8 @@ def test_the_code_is_made_of_the_widest_vectors(tmp_path):
     spec.loader.exec_module(module)
     system, state = bind("grad2(w)/2 - w**2/2", ["w"], (8, 16))
     for past in (None, True):
-        box = system.local._boxes[0]
-        module.force_wide_box(state.storage, system.local.arrays, system.local._scalars, state.like().storage, past, *box)
+        arguments = state.storage, system.local.arrays, system.local._scalars
+        module.force_wide(*arguments, state.like().storage, past, system.local._boxes)
     ordinary, past = (module.force_wide_box.inspect_asm(signature) for signature in module.force_wide_box.signatures)
     features = llvmlite.binding.get_host_cpu_features()
     register = "zmm" if features["avx512f"] else "ymm"

@@ -11,6 +11,9 @@ from sftsolve.algebra import FUNCTIONS, ONE, Call, Node, Number, Product, Sum, S
 from sftsolve.codegen.stencils import Bend, Edge, Tap
 from sftsolve.codegen.terms import is_scalar
 
+# So many terms of one coefficient are added up before they are multiplied by it.
+_ALIKE = 3
+
 
 class Emitter:
     """Collects the statements of one kernel.
@@ -34,6 +37,7 @@ class Emitter:
         self.body: list[str] = []
         self._known: dict[Node, str] = {}
         self._rounded: dict[str, str] = {}
+        self._shared: dict[str, str] = {}
 
     def name(self, node: Node) -> str:
         """The variable that holds a tree in each cell; its statements are appended where they belong."""
@@ -41,7 +45,7 @@ class Emitter:
 
     def new_cell(self) -> None:
         """Forget what was computed in the cell, keep the scalars."""
-        self.body = []
+        self.body, self._shared = [], {}
         self._known = {node: name for node, name in self._known.items() if is_scalar(node)}
 
     def _round(self, scalar: str) -> str:
@@ -90,12 +94,36 @@ class Emitter:
         return variable
 
     def _sum(self, node: Sum, name: Callable[[Node], str]) -> str:
-        parts: list[str] = [name(Number(node.constant))] if node.constant else []
+        bends = [(term, coefficient) for term, coefficient in node.terms if isinstance(term, Bend)]
+        middles = {term.ends[2] for term, _ in bends}
+        if len(bends) > 1 and len(bends) == len(node.terms) and len(middles) == 1 and not node.constant:
+            return self._curvature(bends, middles.pop())
+        alike: dict[float, list[Node]] = {}
         for term, coefficient in node.terms:
-            sign = "-" if coefficient < 0 else "+"
-            text = self._scaled(abs(coefficient), term, name)
-            parts.append(f"{sign} {text}" if parts else (f"-{text}" if sign == "-" else text))
-        return " ".join(parts)
+            alike.setdefault(coefficient, []).append(term)
+        texts = []
+        for coefficient, terms in alike.items():
+            if len(terms) < _ALIKE or any(split_scalar(term)[0] != ONE for term in terms) or abs(coefficient) == 1.0:
+                texts += [(self._scaled(abs(coefficient), term, name), coefficient) for term in terms]
+            else:
+                total = " + ".join(name(term) for term in terms)
+                texts.append((f"{name(Number(abs(coefficient)))} * ({total})", coefficient))
+        return _signed([name(Number(node.constant))] if node.constant else [], texts)
+
+    def _curvature(self, bends: Sequence[tuple[Bend, float]], middle: Tap) -> str:
+        """Second differences of one cell with constant weights: its neighbours', less the same weights times the cell itself.
+
+        The cell's part, which all axes share, goes through the same operations, so that constant fields still give zero exactly.
+        """
+        ends = [(bend.ends, abs(weight), weight) for bend, weight in bends]
+        pairs = [f"({self.name(upper)} + {self.name(lower)})" for (lower, upper, _), _, _ in ends]
+        weights = [self.name(Number(size)) for _, size, _ in ends]
+        around = _signed([], [(f"{c} * {pair}", w) for c, pair, (_, _, w) in zip(weights, pairs, ends, strict=True)])
+        twice = self.name(multiply(2.0, middle))
+        own = _signed([], [(f"{c} * {twice}", w) for c, (_, _, w) in zip(weights, ends, strict=True)])
+        if own not in self._shared:
+            self._shared[own] = self._store(middle, own)
+        return f"({around}) - {self._shared[own]}"
 
     def _scaled(self, coefficient: float, term: Node, name: Callable[[Node], str]) -> str:
         """coefficient * term, with the coefficient folded into the term's scalar factors."""
@@ -122,6 +150,13 @@ class Emitter:
         if whole not in self._known:
             self._known[whole] = self._store(whole, f"{root} * {root}")
         return f"{name(whole)} * {name(base)}" if exponent % 2 else name(whole)
+
+
+def _signed(parts: list[str], terms: Sequence[tuple[str, float]]) -> str:
+    """A sum of texts, each added or subtracted by the sign beside it, after `parts`."""
+    for text, sign in terms:
+        parts.append(f"{'-' if sign < 0 else '+'} {text}" if parts else (f"-{text}" if sign < 0 else text))
+    return " ".join(parts)
 
 
 def split_scalar(node: Node) -> tuple[Node, Node]:

@@ -160,6 +160,9 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         if name in widened and name == "force" and not reach and not conditions.layers:
             widened |= _write_steps(module, bends, grid, span)
     module.total("cost", "w, s, p", cost)
+    if vectors.lanes(real) and wide.widens([cost]):
+        widened.add("cost")
+        wide.total(module, "cost", "w, s, p", cost)
     if reach:
         walled = [axis in grid.walls for axis in AXES]
         module.fold("fold_force", "w, s, p", by_cell, walled)

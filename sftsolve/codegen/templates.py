@@ -29,7 +29,7 @@ def mirror(i, image, lower, upper, reach):
 '''
 
 SWEEP = """
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={flags})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={flags}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def {name}_box({arguments}, z0, z1, y0, y1, x0, x1):
 {prelude}
     n = x1 - x0

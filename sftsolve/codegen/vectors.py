@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-IMPORT = "from sftsolve.codegen.vectors import fence, fused, keep, load, nothing, prefetch, put, row"
+IMPORT = "from sftsolve.codegen.vectors import added, fence, fused, keep, load, nothing, prefetch, put, row"
 # Numba's cache knows a generated module by its text, which names the version of what it is made with.
 VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 _CONTRACT = ("contract",)  # only fusing multiply and add, as everywhere in generated code
@@ -212,6 +212,22 @@ def keep(typingctx, old, new, count):  # type: ignore[no-untyped-def]
         return builder.select(builder.icmp_signed("<", numbers, _lanes(builder, args[2], whole)), args[0], args[1])
 
     return signature(new, old, new, types.int64), generate
+
+
+@intrinsic
+def added(typingctx, vector):  # type: ignore[no-untyped-def]
+    """Sum of a vector's lanes in double precision, always in the same order: one half and the other, and so on."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        count = vector.lanes
+        lanes = [builder.extract_element(args[0], ir.Constant(ir.IntType(32), lane)) for lane in range(count)]
+        parts = [lane if vector.real == types.float64 else builder.fpext(lane, ir.DoubleType()) for lane in lanes]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [builder.fadd(one, other) for one, other in zip(parts[:half], parts[half:], strict=True)]
+        return parts[0]
+
+    return signature(types.float64, vector), generate
 
 
 @intrinsic

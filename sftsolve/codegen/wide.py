@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sftsolve.algebra import Call, Leaf, Node, transform
 from sftsolve.codegen import templates, vectors
 from sftsolve.codegen.emit import Emitter
-from sftsolve.codegen.module import Module, indented, slice_name, taps_of
+from sftsolve.codegen.module import BOX, Module, indented, slice_name, taps_of
 from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
 from sftsolve.codegen.terms import is_scalar, moved
 
@@ -74,11 +74,11 @@ class Body:
                 wanted.append(f"a{len(wanted)}")
         return lines, wanted
 
-    def loops(self, rows: Sequence[str], body: Sequence[str]) -> list[str]:
-        """The loops over pairs of rows and their vectors."""
+    def loops(self, rows: Sequence[str], body: Sequence[str], after: Sequence[str] = ()) -> list[str]:
+        """The loops over pairs of rows and their vectors; `after` follows each pair of rows."""
         planes, lines = 1 + self.jam[0], 1 + self.jam[1]
         cells = [f"for j in range(0, n, {self.width}):", f"    k = min(j, n - {self.width})", *indented(body)]
-        inner = [f"for yj in range(y0, y1, {lines}):", f"    y = min(yj, y1 - {lines})", *indented([*rows, *cells])]
+        inner = [f"for yj in range(y0, y1, {lines}):", f"    y = min(yj, y1 - {lines})", *indented([*rows, *cells, *after])]
         return [f"for zj in range(z0, z1, {planes}):", f"    z = min(zj, z1 - {planes})", *indented(inner)]
 
 
@@ -92,6 +92,20 @@ def sweep(module: Module, name: str, arguments: str, results: Sequence[Node], ja
     name, arguments = f"{name}_wide", f"{arguments}, out, past"
     module.box(name, arguments, body.emitter, loops, finish="    fence(past)")
     module.text += templates.DRIVERS.format(name=name, arguments=arguments)
+
+
+def total(module: Module, name: str, arguments: str, density: Node) -> None:
+    """``{name}_wide``: the sum of a density, one partial sum a box, each row's added up by itself."""
+    body = Body(module, [density], HERE)
+    rows, _ = body.rows()
+    start = rows[0].split(" = ")[0]
+    none = f"nothing({start}, {body.width})"
+    # Cells that the last vector shares with the one before it have been counted already.
+    adding = f"lanes = lanes + keep({none}, {body.values[0]}, j - k)"
+    loops = body.loops([*rows, f"lanes = {none}"], [*body.emitter.body, adding], ["total += added(lanes)"])
+    name = f"{name}_wide"
+    module.box(name, arguments, body.emitter, loops, start="    total = 0.0", finish="    return total")
+    module.text += templates.SUM_DRIVERS.format(name=name, arguments=arguments, box=BOX)
 
 
 def turned(node: Node) -> Node:

@@ -96,7 +96,7 @@ class LocalForce:
     def energy(self, state: State, t: float) -> float:
         """The discrete cost C_h = h^d sum_i c_i plus the boundary energies; the ghosts of `state` must be filled."""
         arguments = (state.storage, self.arrays, self.at(t))
-        self._driver("cost")(*arguments, self._sum_boxes, self._sums)
+        self._driver("cost_wide" if "cost" in self.wide else "cost")(*arguments, self._sum_boxes, self._sums)
         total = float(np.sum(self._sums)) * self.grid.cell_volume
         for name, data, box, axis in self._faces:
             area = self.grid.cell_volume / self.grid.spacing[self.grid.axes.index(axis)]

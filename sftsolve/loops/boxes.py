@@ -6,9 +6,11 @@ import numpy as np
 
 from sftsolve.state import Layout
 
-ROWS = 32  # rows of a plane that a thread works on before it goes on to the next plane: three planes stay in its cache
+# Rows of a plane that a thread works on before it goes on to the next plane, so that the planes of a stencil stay in a cache:
+# where only forces are written, and where fields are updated in place.
+BLOCK, ROWS = 64, 32
 LINE = 16  # cells of a row that fill whole cache lines in every type
-COLUMNS = 4096  # cells of a row in one partial sum
+COLUMNS = 4096  # cells of a row in one partial sum, or up to twice as many
 
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -39,13 +41,13 @@ def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1,
         bounds = [list(pair) for pair in region]
         start, n = region[long][0], extents[long]
         bounds[long] = [start + _cut(n, cut, parts, long) for cut in (part, part + 1)]
-        rows = ROWS if parts > 1 and long == 0 else max(1, bounds[1][1] - bounds[1][0])
+        rows = BLOCK if parts > 1 and long == 0 else max(1, bounds[1][1] - bounds[1][0])
         boxes += [[*bounds[0], *between, *bounds[2]] for between in _blocks(bounds[1][0], bounds[1][1], rows)]
     return np.array([box for box in boxes if box[0] < box[1] and box[4] < box[5]], np.int64).reshape(-1, 6)
 
 
 def _blocks(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
-    """Blocks of `rows` to 2 `rows` - 1 rows, or one of all."""
+    """Blocks of `rows` to 2 `rows` - 1 rows (or columns), or one of all."""
     pieces = max(1, (stop - start) // rows)
     cuts = [start + (stop - start) * cut // pieces for cut in range(pieces + 1)]
     return list(zip(cuts[:-1], cuts[1:], strict=True))
@@ -96,10 +98,10 @@ def for_sums(region: Region) -> np.ndarray:
     (z0, z1), (y0, y1), (x0, x1) = region
     return np.array(
         [
-            [z, z + 1, y, min(y + ROWS, y1), x, min(x + COLUMNS, x1)]
+            [z, z + 1, y, min(y + ROWS, y1), *columns]
             for z in range(z0, z1)
             for y in range(y0, y1, ROWS)
-            for x in range(x0, x1, COLUMNS)
+            for columns in _blocks(x0, x1, COLUMNS)
         ],
         np.int64,
     ).reshape(-1, 6)
