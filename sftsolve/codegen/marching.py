@@ -118,8 +118,11 @@ def _loops(body: Body, rows: Sequence[str], work: Sequence[str], after: Sequence
     planes = 1 + body.jam[0]
     begin, end = [], []
     for plane in range(planes):
-        begin += [f"c{plane} = row(sums, 0, z + {plane}, block, 0)", f"total{plane} = load(c{plane}, 0, {body.width})"]
-        end.append(f"put(c{plane}, 0, total{plane}, None)")
+        begin += [
+            f"partial{plane} = row(sums, 0, z + {plane}, block, 0)",
+            f"total{plane} = load(partial{plane}, 0, {body.width})",
+        ]
+        end.append(f"put(partial{plane}, 0, total{plane}, None)")
     cells = [f"for j in range(0, n, {body.width}):", f"    k = min(j, n - {body.width})", *indented(work)]
     inner = [*begin, "for y in range(y0, y1):", *indented([*rows, *cells]), *end, *after]
     return [f"for zj in range(z0, z1, {planes}):", f"    z = min(zj, z1 - {planes})", *indented(inner)]
