@@ -105,7 +105,7 @@ def count(method: str, damped: bool, stages: int = 0, newton: float = 0.0, krylo
         "leapfrog4": lambda: splitting("leapfrog4"),
         "rkc2": lambda: chebyshev(stages),
         "discrete-gradient": lambda: discrete_gradient(newton, krylov, damped),
-        "descent": lambda: Count(FORCE + 3 + 1),
+        "descent": lambda: Count(2),
         "heavy-ball": lambda: Count(FORCE + 5 + 1),
         "nesterov": lambda: Count(FORCE + 5 + 1),
     }

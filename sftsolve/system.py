@@ -233,7 +233,7 @@ class System:
             operator.add_force(state, out, time)
 
     @cached_property
-    def _sweeps(self) -> Strides | None:
+    def sweeps(self) -> Strides | None:
         """Sweeps that change the fields themselves by -dC/dw, where the local cost is all there is, and arithmetic alone."""
         if self.local is None or self.kernels or self.corrected or "flow" not in self.local.wide:
             return None
@@ -242,7 +242,7 @@ class System:
     @property
     def strides(self) -> Strides | None:
         """Whole steps of fixed-step methods, several at once, where there are such sweeps and forces do not depend on time."""
-        return None if self.time_dependent else self._sweeps
+        return None if self.time_dependent else self.sweeps
 
     def kick_drift(self, state: State, a: float, b: float, c: float, t: float | None = None) -> bool:
         """u = a u + b F(w, t), then w += c u with the new u, in one sweep: 32 bytes a cell, where force and update take 56.
@@ -254,9 +254,9 @@ class System:
         -------
         Whether it was done; fields and velocities are untouched if not.
         """
-        if self._sweeps is None or not self._sweeps.swings:
+        if self.sweeps is None or not self.sweeps.swings:
             return False
-        self._sweeps.swing(state, np.array([[a, b, 1.0, 0.0, c]]), t)
+        self.sweeps.swing(state, np.array([[a, b, 1.0, 0.0, c]]), t)
         return True
 
     def cost_of(self, state: State, t: float | None = None) -> float:

@@ -41,7 +41,7 @@ def ran(method, single=False, steps=26, bound_to=bound, **given):
     """Result and final state of a run with things due within steps and at the ends of some, in strides or in single steps."""
     system, state = bound_to(method, **given)
     if single:
-        vars(system)["_sweeps"] = None
+        vars(system)["sweeps"] = None
     else:
         assert system.strides is not None
     kinds = {"leapfrog": Leapfrog, "leapfrog4": Leapfrog4}

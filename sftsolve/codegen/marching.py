@@ -35,7 +35,7 @@ def swing(module: Module, results: Sequence[Node], dimension: int, reach: int) -
     """``swing``: two kicks and the drift in place, and sums of u^2 between the kicks.
 
     The drift of w follows the kicks of u `reach` planes and rows behind, where no force that is still to come reads w. What lies
-    as close to the ends of a slab waits until all slabs are done.
+    as close to the ends of a slab waits until all slabs are done. `halo` ghosts at both ends of a row are copied round it.
     """
     body = _body(module, results, dimension)
     rows, ahead = body.rows()
@@ -51,10 +51,10 @@ def swing(module: Module, results: Sequence[Node], dimension: int, reach: int) -
     body.emitter.prelude += [f"{name} = {module.real}(f[{number}])" for number, name in enumerate(factors)]
     after = [
         f"for q in range(max(zj - {reach}, z0 + {reach}), min(z + {2 - reach}, z1 - {reach})):",
-        "    drift_box(w, u, move, q, q + 1, ya, yb, x0, x1)",
+        "    drift_box(w, u, move, halo, q, q + 1, ya, yb, x0, x1)",
     ]
     module.text += templates.DRIFT
-    module.box("swing", "w, u, s, p, f, sums, block, ya, yb", body.emitter, _loops(body, rows, work, after))
+    module.box("swing", "w, u, s, p, f, halo, sums, block, ya, yb", body.emitter, _loops(body, rows, work, after))
     module.text += templates.SWING_DRIVERS.format(box=BOX, real=module.real)
 
 

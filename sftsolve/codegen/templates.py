@@ -112,13 +112,21 @@ def {name}({arguments}, out, z0, z1, y0, y1, x0, x1, dz, dy, dx):
 
 DRIFT = """
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def drift_box(w, u, c, z0, z1, y0, y1, x0, x1):
+def round_row(line, x0, x1, halo):
+    for m in range(1, halo + 1):
+        line[x0 - m] = line[x1 - m]
+        line[x1 - 1 + m] = line[x0 + m - 1]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def drift_box(w, u, c, halo, z0, z1, y0, y1, x0, x1):
     for field in range(w.shape[0]):
         for z in range(z0, z1):
             for y in range(y0, y1):
                 to, by = w[field, z, y, x0:x1], u[field, z, y, x0:x1]
                 for k in range(x1 - x0):
                     to[k] += c * by[k]
+                round_row(w[field, z, y], x0, x1, halo)
 """
 
 FLOW_DRIVERS = """
@@ -141,24 +149,24 @@ def flow_threads(w, s, p, out, f, past, sums, boxes, slabs):
 
 SWING_DRIVERS = """
 @njit(cache=True, nogil=True)
-def swing_slab(w, u, s, p, f, sums, boxes, first, last):
+def swing_slab(w, u, s, p, f, halo, sums, boxes, first, last):
     for b in range(first, last):
-        swing_box(w, u, s, p, f, sums, boxes[b, 8], boxes[b, 6], boxes[b, 7], {box})
+        swing_box(w, u, s, p, f, halo, sums, boxes[b, 8], boxes[b, 6], boxes[b, 7], {box})
 
 
 @njit(cache=True, nogil=True)
-def swing(w, u, s, p, f, sums, boxes, slabs, edges):
-    swing_slab(w, u, s, p, f, sums, boxes, slabs[0], slabs[1])
+def swing(w, u, s, p, f, halo, sums, boxes, slabs, edges):
+    swing_slab(w, u, s, p, f, halo, sums, boxes, slabs[0], slabs[1])
     for e in range(edges.shape[0]):
-        drift_box(w, u, {real}(f[4]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
+        drift_box(w, u, {real}(f[4]), halo, edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def swing_threads(w, u, s, p, f, sums, boxes, slabs, edges):
+def swing_threads(w, u, s, p, f, halo, sums, boxes, slabs, edges):
     for part in prange(slabs.size - 1):
-        swing_slab(w, u, s, p, f, sums, boxes, slabs[part], slabs[part + 1])
+        swing_slab(w, u, s, p, f, halo, sums, boxes, slabs[part], slabs[part + 1])
     for e in prange(edges.shape[0]):
-        drift_box(w, u, {real}(f[4]), edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
+        drift_box(w, u, {real}(f[4]), halo, edges[e, 0], edges[e, 1], edges[e, 2], edges[e, 3], edges[e, 4], edges[e, 5])
 """
 
 MARCH = """
@@ -167,13 +175,6 @@ def march_rows(w, w0, wn, s, s0, sn, p, f, out, out0, outn, sums, step, a, b, sp
 {prelude}
     n = x1 - x0
 {body}
-
-
-@njit(cache=True, nogil=True)
-def round_row(line, x0, x1, halo):
-    for m in range(1, halo + 1):
-        line[x0 - m] = line[x1 - m]
-        line[x1 - 1 + m] = line[x0 + m - 1]
 
 
 @njit(cache=True, nogil=True)

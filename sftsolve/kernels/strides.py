@@ -26,14 +26,14 @@ class Strides:
     Parameters
     ----------
     local : the force
-    fill : fills the ghosts of a state at a time
+    fill : fills the ghosts of a state at a time, or those that are not at the ends of rows
 
     Attributes
     ----------
     swings : whether there is `swing`, as on two or three axes
     """
 
-    def __init__(self, local: LocalForce, fill: Callable[[State, float], None]):
+    def __init__(self, local: LocalForce, fill: Callable[..., None]):
         self._local, self._fill, self._module = local, fill, local.module
         self.swings = "swing" in local.wide
         plan, layout, grid = local.plan, local.layout, local.grid
@@ -41,30 +41,33 @@ class Strides:
         region, parts = boxes.whole(layout), slabs(grid.size)
         planes = (region[1], (0, 1), region[2]) if self._flat else region
         self._flows, self._swings = boxes.for_steps(planes, parts, 0), boxes.for_steps(planes, parts, plan.force_reach)
+        # Ghosts that a sweep in place leaves as they are to be at both ends of a row.
+        self._round = layout.halo[2] if "x" not in grid.walls else 0
         self._sums = self._partial(layout.padded[1] if self._flat else layout.padded[0], int(self._flows[0][:, 8].max()) + 1)
         self._march = _March(local, parts) if "march" in local.wide else None
 
-    def flow(self, start: State, end: State, spare: State, rates: Sequence[float]) -> np.ndarray:
+    def flow(self, start: State, end: State, spare: State, rates: Sequence[float], t: float | None = None) -> np.ndarray:
         """w <- w + rate_n F(w) for all rates in turn, F = -dC/dw, from `start` into `end`: 24 bytes a cell and step for one field
         and source. On large planes of periodic axes several steps are one sweep.
 
         Parameters
         ----------
         start : its ghosts are refreshed, all else stays as it is
-        spare : a third state, overwritten
+        spare : a third state, overwritten if there are several rates
+        t : physical time of the forces; that of `start` by default
 
         Returns
         -------
         The sum of F^2 over fields and cells before each step, (n,); not finite if anything was not
         """
-        t, large = start.t, start.storage.nbytes > LARGE
+        t, large = start.t if t is None else t, start.storage.nbytes > LARGE
         depth = self._march.depth if self._march is not None and large else 1
         passes = -(-len(rates) // depth)
         cuts = [len(rates) * number // passes for number in range(passes + 1)]
         found, source = [], start
         for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
             target = spare if (passes - number) % 2 == 0 else end
-            self._fill(source, t)
+            self._fill(source, t, True)
             factors = np.array(rates[first:last], np.float64)
             if last - first > 1 and self._march is not None:
                 found.append(self._march(source.storage, target.storage, factors, self._local.at(t)))
@@ -92,9 +95,9 @@ class Strides:
         table, cuts, edges = self._swings
         driver = self._module.swing if len(cuts) == 2 else self._module.swing_threads
         for number, row in enumerate(factors):
-            self._fill(state, t)
+            self._fill(state, t, number == 0 or not self._round)
             self._sums.fill(0.0)
-            driver(storage, momentum, sources, self._local.at(t), row, self._sums, table, cuts, edges)
+            driver(storage, momentum, sources, self._local.at(t), row, self._round, self._sums, table, cuts, edges)
             found[number] = _total(self._sums[0])
         return found
 

@@ -91,19 +91,19 @@ class WallData:
                     put(values(t))
         self._t = t
 
-    def fill(self, state: State, t: float) -> None:
-        """Ghosts of a state at time t."""
+    def fill(self, state: State, t: float, columns: bool = True) -> None:
+        """Ghosts of a state at time t; without `columns` those along a periodic x are known already."""
         if any(self._layout.halo):
             self.at(t)
             if self._shifts is None:
-                self._fill(state.storage, *self._geometry, self._table)
+                self._fill(state.storage, *self._geometry, self._table, columns)
             else:
                 self._fill_data(state.storage, *self._geometry, self._table, *self._shifts)
 
     def fill_still(self, direction: State) -> None:
         """Ghosts of a direction: those of the same conditions with zero data."""
         if any(self._layout.halo):
-            self._fill(direction.storage, *self._geometry, self._still)
+            self._fill(direction.storage, *self._geometry, self._still, True)
 
     def check(self, t: float) -> None:
         """Refuse data that are not finite at time t."""

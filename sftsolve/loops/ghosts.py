@@ -69,7 +69,7 @@ def _fill_planes(storage, field, y, offsets, shape, halo, walls):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def fill(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.ndarray, walls: np.ndarray) -> None:
+def fill(storage, offsets, shape, halo, walls, columns):  # type: ignore[no-untyped-def]
     """Fill the ghosts of every field, serial.
 
     Parameters
@@ -77,27 +77,30 @@ def fill(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.n
     storage : (field, Z, Y, X)
     offsets, shape, halo : (z, y, x) of the layout
     walls : (field, axis, side, 2 + halo): is a wall, factor, shift of ghost 1, 2, ...
+    columns : whether to fill those along x, too; they may be known already
     """
     for field in range(storage.shape[0]):
         for z in range(offsets[0], offsets[0] + shape[0]):
-            _fill_columns(storage, field, z, offsets, shape, halo, walls)
+            if columns:
+                _fill_columns(storage, field, z, offsets, shape, halo, walls)
             _fill_rows(storage, field, z, offsets, shape, halo, walls)
         for y in range(offsets[1] - halo[1], offsets[1] + shape[1] + halo[1]):
             _fill_planes(storage, field, y, offsets, shape, halo, walls)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def fill_threads(storage: np.ndarray, offsets: np.ndarray, shape: np.ndarray, halo: np.ndarray, walls: np.ndarray) -> None:
+def fill_threads(storage, offsets, shape, halo, walls, columns):  # type: ignore[no-untyped-def]
     """The same with the planes of each field, or the rows of its only plane, shared out to threads."""
     for field in range(storage.shape[0]):
         if shape[0] > 1:
             for plane in prange(shape[0]):
-                _fill_columns(storage, field, offsets[0] + np.int64(plane), offsets, shape, halo, walls)
+                if columns:
+                    _fill_columns(storage, field, offsets[0] + np.int64(plane), offsets, shape, halo, walls)
                 _fill_rows(storage, field, offsets[0] + np.int64(plane), offsets, shape, halo, walls)
             for row in prange(shape[1] + 2 * halo[1]):
                 _fill_planes(storage, field, offsets[1] - halo[1] + np.int64(row), offsets, shape, halo, walls)
         else:
-            for row in prange(shape[1]):
+            for row in prange(shape[1] if columns else 0):
                 _fill_line(storage[field, offsets[0], offsets[1] + np.int64(row)], offsets[2], shape[2], halo[2], walls[field, 2])
             _fill_rows(storage, field, offsets[0], offsets, shape, halo, walls)
 

@@ -6,8 +6,8 @@ With gradient g = -F at the weights (for Nesterov, at the point looked ahead to,
     heavy-ball   m <- beta m + F,  w <- w + alpha m
     nesterov     m <- beta m + F,  w <- w + alpha (F + beta m)
 
-They take steps of one length, and agree with a NumPy loop to rounding. A step is one force and one pass over the arrays;
-mini-batches may change at every step, since they do so at whole steps.
+They take steps of one length, and agree with a NumPy loop to rounding. A step is one force and one pass over the arrays, or one
+sweep for both where the system has such (`kernels.strides`); mini-batches may change at every step, as they do so at whole steps.
 
 (B.T. Polyak, USSR Comput. Math. Math. Phys. 4 (1964) 1-17; Nesterov's momentum as in I. Sutskever et al., ICML 2013, with the
 buffer of torch.optim.SGD, dampening 0.)
@@ -92,10 +92,16 @@ class Descent(_Recursion):
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose a step of length h in theta; 0, or NaN where it is not finite."""
         self._taken = 1
-        force = self.force(state)
         self._span, rate = self._rate(state.t, h)
-        combine(flat(self._proposal)[0], flat(state)[0], flat(force), self._numbers(rate), self._threads)
+        sweeps = getattr(self.system, "sweeps", None)
         self._proposal.t = self._span.t(1.0)
+        if sweeps is not None and not self._known:  # a force that nobody else asks for need not be written
+            self.force_evaluations += 1
+            if np.isfinite(sweeps.flow(state, self._proposal, self._start, [rate])).all():
+                return 0.0
+        # Also for what was not finite, so that it is found where it arose.
+        force = self.force(state)
+        combine(flat(self._proposal)[0], flat(state)[0], flat(force), self._numbers(rate), self._threads)
         return self._finite()
 
     def stride(self, state: State, times: Sequence[float], lengths: Sequence[float]) -> Stride | None:
