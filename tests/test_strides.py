@@ -1,5 +1,7 @@
 """Several steps of one length at once: bit for bit what single steps give, at the same times, for any number of threads."""
 
+import ast
+
 import numpy as np
 import pytest
 
@@ -198,3 +200,22 @@ def test_where_one_sweep_will_not_do(text, sources, kernel):
     assert system.strides is None
     stepper = make_stepper("descent", system)
     assert stepper.stride(system.state({"w": 0.1}), [0.0, 1.0, 2.0], [0.01, 0.01]) is None
+
+
+def stored(nodes):
+    """Names that statements assign."""
+    inner = [node for statement in nodes for node in ast.walk(statement)]
+    return {node.id for node in inner if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+@pytest.mark.parametrize("shape", [(20,), (17, 19), (5, 36, 11)])
+def test_what_is_computed_before_a_loop_stays_as_it_is(shape):
+    """Also scalars that the force takes, whose names the sweeps do not know."""
+    system, _ = bound("descent", shape)
+    functions = [node for node in ast.parse(system.local.plan.text).body if isinstance(node, ast.FunctionDef)]
+    sweeps = [function for function in functions if function.name in ("flow_box", "swing_box", "march_rows", "force_wide_box")]
+    assert len(sweeps) == (2, 4, 3)[len(shape) - 1]
+    for sweep in sweeps:
+        loops = [node for node in sweep.body if isinstance(node, ast.For)]
+        before = stored(node for node in sweep.body if node not in loops) - {"total0", "total1"}
+        assert {"n", "c0"} <= before and not before & stored(loops)
