@@ -13,9 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sftsolve.errors import StepError
-from sftsolve.loops import krylov as loops
-from sftsolve.loops.norms import blocks
-from sftsolve.parallel import SMALL, slabs
+from sftsolve.loops.conjugate import Passes
 from sftsolve.state import Layout
 
 Operator = Callable[[np.ndarray, np.ndarray], None]
@@ -35,12 +33,8 @@ class ConjugateGradients:
 
     def __init__(self, layout: Layout, count: int = 1, limit: int = 500, threads: int | None = None):
         self._layout = layout
-        self._segments, self._a_block = blocks(layout, count)
-        self._partial = np.zeros((2, -(-len(self._segments) // self._a_block)))
-        cells = count * math.prod(layout.shape)
-        self._threads = 1 if cells < SMALL else (slabs(cells) if threads is None else threads)
+        self._passes = Passes(layout, count, threads)
         self._limit, self._eps = limit, float(np.finfo(layout.dtype).eps)
-        self._type = np.dtype(layout.dtype).type
         self.residual, self.step, self.image, self.better = (layout.zeros(count) for _ in range(4))
 
     def solve(
@@ -58,8 +52,8 @@ class ConjugateGradients:
         ------
         StepError : not converged within the limit
         """
-        r, p, q, z = self.residual, self.step, self.image, self.better
-        size = math.sqrt(self.dot(right, right))
+        r, p, q, z, passes = self.residual, self.step, self.image, self.better, self._passes
+        size = math.sqrt(passes.dot(right, right))
         if size == 0.0:
             out.fill(0.0)
             return 0
@@ -73,39 +67,25 @@ class ConjugateGradients:
         else:
             out.fill(0.0)
             r[...] = right
-        norm = math.sqrt(self.dot(r, r))
+        norm = math.sqrt(passes.dot(r, r))
         beta, alpha, slope = 0.0, 0.0, 1.0
         for number in range(self._limit):
             if not norm > wanted:
                 return number
             precondition(r, z)
-            new, across = self._sweep(loops.TWO_DOTS, z, r, q, q)
+            new, across = passes.dots(z, r, q)
             if not new > 0.0:  # the preconditioner is not positive definite
                 break
             # r_new - r_old = -alpha q
             beta = -alpha * across / slope if number else 0.0
-            self._sweep(loops.TURN, p, z, p, p, beta)
+            passes.turn(p, z, beta)
             apply(p, q)
             slope = new
-            alpha = slope / self._sweep(loops.DOT, p, q, q, q)[0]
-            norm = math.sqrt(self._sweep(loops.STEP, out, p, r, q, alpha)[0])
+            alpha = slope / passes.dot(p, q)
+            norm = math.sqrt(passes.advance(out, r, p, q, alpha))
         raise StepError(
             "a linear solve does not converge",
             expected=f"a residual of {rtol:.1e} relative to the right side",
             given=f"{norm / size:.1e} after {number} iterations",
             remedy="a smaller step, or an explicit method",
         )
-
-    def dot(self, one: np.ndarray, other: np.ndarray) -> float:
-        """Sum of products over all cells of all fields."""
-        return self._sweep(loops.DOT, one, other, other, other)[0]
-
-    def _sweep(
-        self, kind: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, factor: float = 0.0
-    ) -> tuple[float, float]:
-        a, b, c, d = (array.reshape(-1) for array in (a, b, c, d))
-        if self._threads == 1:
-            loops.sweep(kind, a, b, c, d, self._type(factor), self._segments, self._a_block, self._partial)
-        else:
-            loops.sweep_threads(kind, a, b, c, d, self._type(factor), self._segments, self._a_block, self._partial, self._threads)
-        return float(self._partial[0].sum()), float(self._partial[1].sum())

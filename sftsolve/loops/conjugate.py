@@ -1,7 +1,8 @@
-"""Passes of a Newton-Krylov iteration, each fused with the sum that it needs.
+"""Passes of Krylov and Newton-Krylov iterations, each fused with the sums that it needs.
 
 Sums run over the blocks of `loops.norms.CellSums` and are added in order: no result depends on the number of threads. Only cells
-are read and written, never halo or pads. Scalars are doubles whatever the arrays' type.
+are read and written, never halo or pads. Scalars and sums are doubles whatever the
+arrays' type.
 """
 
 from __future__ import annotations
@@ -12,49 +13,59 @@ import numpy as np
 from numba import njit, prange
 
 from sftsolve.loops.norms import CellSums
+from sftsolve.state import Layout
 
 _FASTMATH = {"contract", "reassoc"}
 # What a pass does; all are compiled together.
-_SHIFT, _ADVANCE, _TURN, _DOT, _MEAN, _REST, _ADD = range(7)
+_SHIFT, _ADVANCE, _TURN, _DOT, _DOTS, _MEAN, _REST, _ADD = range(8)
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _shift(p, q, sigma, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
         value = p[i] - sigma * q[i]
         q[i] = value
-        total += p[i] * value
+        total += np.float64(p[i]) * value
     return total
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _advance(x, r, p, q, alpha, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
         x[i] += alpha * p[i]
         rest = r[i] - alpha * q[i]
         r[i] = rest
-        total += rest * rest
+        total += np.float64(rest) * rest
     return total
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _turn(p, z, beta, start, stop):  # type: ignore[no-untyped-def]
     for i in range(start, stop):
         p[i] = z[i] + beta * p[i]
     return 0.0
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _dot(a, b, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
-        total += a[i] * b[i]
+        total += np.float64(a[i]) * b[i]
     return total
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+def _dots(a, b, c, start, stop):  # type: ignore[no-untyped-def]
+    one, two = 0.0, 0.0
+    for i in range(start, stop):
+        one += np.float64(a[i]) * b[i]
+        two += np.float64(a[i]) * c[i]
+    return one, two
+
+
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _mean(a, b, c, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
@@ -64,7 +75,7 @@ def _mean(a, b, c, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _rest(r, u, force, change, scalars, start, stop):  # type: ignore[no-untyped-def]
     carried, pushed, own = scalars
     total = 0.0
@@ -75,18 +86,18 @@ def _rest(r, u, force, change, scalars, start, stop):  # type: ignore[no-untyped
     return total
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
 def _add(x, y, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
         x[i] += y[i]
-        total += y[i] * y[i]
+        total += np.float64(y[i]) * y[i]
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _block(what, a, b, c, d, scalars, segments, first, last):  # type: ignore[no-untyped-def]
-    total = 0.0
+    total, second = 0.0, 0.0
     for number in range(first, last):
         start, stop = segments[number, 0], segments[number, 1]
         if what == _SHIFT:
@@ -97,32 +108,48 @@ def _block(what, a, b, c, d, scalars, segments, first, last):  # type: ignore[no
             _turn(a, b, scalars[0], start, stop)
         elif what == _DOT:
             total += _dot(a, b, start, stop)
+        elif what == _DOTS:
+            one, two = _dots(a, b, c, start, stop)
+            total += one
+            second += two
         elif what == _MEAN:
             total += _mean(a, b, c, start, stop)
         elif what == _REST:
             total += _rest(a, b, c, d, scalars, start, stop)
         else:
             total += _add(a, b, start, stop)
-    return total
+    return total, second
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _serial(what, a, b, c, d, scalars, segments, a_block, partial):  # type: ignore[no-untyped-def]
-    for block in range(partial.size):
+    for block in range(partial.shape[1]):
         last = min(len(segments), (block + 1) * a_block)
-        partial[block] = _block(what, a, b, c, d, scalars, segments, block * a_block, last)
+        partial[0, block], partial[1, block] = _block(what, a, b, c, d, scalars, segments, block * a_block, last)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True, parallel=True)
 def _parallel(what, a, b, c, d, scalars, segments, a_block, partial, threads):  # type: ignore[no-untyped-def]
     for thread in prange(threads):
-        for block in range(thread * partial.size // threads, (thread + 1) * partial.size // threads):
+        for block in range(thread * partial.shape[1] // threads, (thread + 1) * partial.shape[1] // threads):
             last = min(len(segments), (block + 1) * a_block)
-            partial[block] = _block(what, a, b, c, d, scalars, segments, block * a_block, last)
+            partial[0, block], partial[1, block] = _block(what, a, b, c, d, scalars, segments, block * a_block, last)
 
 
 class Passes(CellSums):
-    """The passes for padded arrays (field, Z, Y, X) of one layout; inner products are plain sums over all cells and fields."""
+    """The passes for padded arrays (field, Z, Y, X) of one layout; inner products are plain sums over all cells and fields.
+
+    Parameters
+    ----------
+    threads : how many share the work of large arrays, all by default
+    """
+
+    def __init__(self, layout: Layout, count: int, threads: int | None = None):
+        super().__init__(layout, count)
+        self._both = np.zeros((2, self._partial.size))
+        if threads is not None:
+            self._threads = threads
+            self._small = self._small or threads == 1
 
     def shift(self, p: np.ndarray, q: np.ndarray, sigma: float) -> float:
         """q <- p - sigma q; returns p . q."""
@@ -139,6 +166,11 @@ class Passes(CellSums):
     def dot(self, a: np.ndarray, b: np.ndarray) -> float:
         """a . b."""
         return self._run(_DOT, (a, b, a, b))
+
+    def dots(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[float, float]:
+        """a . b and a . c."""
+        one = self._run(_DOTS, (a, b, c, b))
+        return one, float(self._both[1].sum())
 
     def mean(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
         """a <- (a + b)/2; returns a . c."""
@@ -162,7 +194,7 @@ class Passes(CellSums):
         a, b, c, d = (array.reshape(-1) for array in arrays)
         scalars = (one, two, three)
         if self._small:
-            _serial(what, a, b, c, d, scalars, self._segments, self._a_block, self._partial)
+            _serial(what, a, b, c, d, scalars, self._segments, self._a_block, self._both)
         else:
-            _parallel(what, a, b, c, d, scalars, self._segments, self._a_block, self._partial, self._threads)
-        return float(self._partial.sum())
+            _parallel(what, a, b, c, d, scalars, self._segments, self._a_block, self._both, self._threads)
+        return float(self._both[0].sum())

@@ -165,8 +165,3 @@ def _segments(layout: Layout, count: int) -> np.ndarray:
     start = ((field * padded_z + z + oz) * padded_y + y + oy) * row + ox + cut
     stop = start + np.minimum(nx - cut, _SEGMENT)
     return np.stack(np.broadcast_arrays(start, stop, field), axis=-1).reshape(-1, 3).astype(np.uint64)
-
-
-def blocks(layout: Layout, count: int) -> tuple[np.ndarray, int]:
-    """The segments of `count` padded arrays as sums take them, (segments, 3), and how many of them make a block."""
-    return _segments(layout, count), max(1, _SEGMENT // min(layout.shape[2], _SEGMENT))
