@@ -8,7 +8,8 @@ from face_operators import FaceOperator
 from scipy.sparse import eye_array
 from scipy.sparse.linalg import spsolve
 
-from sftsolve.errors import GridError
+from sftsolve.errors import GridError, StepError
+from sftsolve.linear.hierarchy import plans_of
 from sftsolve.linear.multigrid import Multigrid, can_coarsen
 from sftsolve.loops import multigrid_planes as planes
 
@@ -178,6 +179,7 @@ def test_results_do_not_depend_on_blocks(walls, lengths, sweeps):
     for block, threads in ((36, 1), (12, 1), (14, 2), (32, 3)):
         solver = multigrid(operator, sweeps=sweeps, threads=threads)
         solver._table[:, planes.BLOCK] = block
+        solver._plans = plans_of(solver._table)
         out, cycles, _ = solve(operator, solver, 1e4 / operator.largest)
         found.append((operator.inside(out).tobytes(), cycles, tuple(solver.reductions)))
     assert all(other == found[0] for other in found[1:])
@@ -218,6 +220,19 @@ def test_edges_of_the_range():
     still = Multigrid(operator.layout, [True, True], [np.zeros((16, 16))] * 2, 2.0)
     still.solve(right, 3.0, out, rtol=1e-10)
     np.testing.assert_allclose(operator.inside(out), operator.inside(right) / 7.0, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_noticed_at_once(value):
+    operator = FaceOperator((16, 16), "pd")
+    solver, right, out = multigrid(operator), operator.random(), operator.random(1)
+    with pytest.raises(StepError, match="not finite"):
+        solve(operator, solver, 1.0, right=np.where(right > 2.0, value, right))
+    assert not solver.reductions
+    operator.inside(out)[3, 3] = value
+    with pytest.raises(StepError, match="not finite"):
+        solve(operator, solver, 1.0, right=right, guess=out)
+    assert not solver.reductions
 
 
 def test_which_grids_can_be_coarsened():

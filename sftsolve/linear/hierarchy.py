@@ -74,22 +74,49 @@ def table_of(coarsening: Coarsening, periodic: Sequence[bool]) -> np.ndarray:
         odd = -(-half // _LINE) * _LINE + _LINE
         row = odd + -(-half // _LINE) * _LINE
         factors = coarsening.factors[number] if number < len(coarsening.factors) else (1, 1, 1)
-        table[number] = (
-            start,
-            nz,
-            ny,
-            nx,
-            half,
-            odd,
-            row,
-            *factors,
-            *(int(p) for p in periodic),
-            1,
-            max(_ROWS, _BLOCK // row & ~1),
-        )
+        block = max(_ROWS, _BLOCK // row & ~1)
+        table[number] = (start, nz, ny, nx, half, odd, row, *factors, *(int(p) for p in periodic), 1, block)
         start += nz * ny * row
         start += -start % _LINE
     return table
+
+
+# The stages of every kind of sweep, in the order of `loops.DESCEND` and the rest.
+_STAGES = (
+    (planes.ZERO, planes.BLACK_DOWN, planes.RED_DOWN),
+    (planes.RED, planes.BLACK_DOWN, planes.RED_DOWN),
+    (planes.PROLONG, planes.RED, planes.BLACK),
+    (planes.RED, planes.BLACK),
+    (planes.ZERO, planes.BLACK),
+    (planes.PROLONG, planes.RED, planes.BLACK, planes.RED, planes.BLACK_DOWN, planes.RED_DOWN),
+)
+
+
+def plans_of(table: np.ndarray) -> np.ndarray:
+    """The plans of all kinds of sweeps by level, (levels, kinds, 7, 6), see `planes.DOES`.
+
+    Planes and rows that one coarse plane or row is summed from stay together. Every stage asks for a share of the arrays, so that
+    memory is busy all the time.
+    """
+    plans = np.full((len(table), len(_STAGES), 7, 6), -1, np.int64)
+    for level, kinds in zip(table, plans, strict=True):
+        whole = level[planes.BLOCK] >= level[planes.NY]
+        plane = int(level[planes.NY] * level[planes.ROW])
+        rest = planes.R if level[planes.VARIES] else planes.KZ
+        pairs = [(planes.U, planes.F), (planes.KX, planes.KY), (planes.KZ, rest)]
+        singles = [(which, which) for which in (planes.U, planes.F, planes.KX, planes.KY, planes.KZ, rest)]
+        for stages, plan in zip(_STAGES, kinds, strict=True):
+            far, lag = 0, 0
+            for number, does in enumerate(stages):
+                if number:
+                    far, lag = far + 1, lag + 1
+                if does >= planes.BLACK_DOWN:
+                    far, lag = far + -far % int(level[planes.FZ]), lag + -lag % int(level[planes.FY])
+                rows = 0 if whole else lag
+                asked = (singles if len(stages) == 6 else pairs)[number]
+                plan[number] = (does, far, rows, *asked, (number + 1) * plane + rows * int(level[planes.ROW]))
+            plan[-1, planes.DOES], plan[-1, planes.PLANES] = int(stages[-1] == planes.RED_DOWN), len(stages)
+    return plans
 
 
 def store_of(table: np.ndarray) -> np.ndarray:

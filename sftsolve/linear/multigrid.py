@@ -127,6 +127,7 @@ class Multigrid:
                 stencil = stencil.coarsened(coarsening.factors[number - 1])
                 self._mirrors[number - 1] = stencil.mirrors()
             hierarchy.fill(self._store, level, stencil, 1 / self._unit)
+        self._plans = hierarchy.plans_of(table)
         self._vectors, self._values = hierarchy.spectrum(stencil, 1 / self._unit)
         self._work = np.zeros((2, len(self._values)))
         row = int(table[:, planes.ROW].max())
@@ -164,7 +165,7 @@ class Multigrid:
 
         Raises
         ------
-        StepError : no convergence
+        StepError : no convergence, or numbers that are not finite
         """
         self.reductions.clear()
         right, out = right.reshape(-1), out.reshape(-1)
@@ -179,6 +180,10 @@ class Multigrid:
             self._load(right, out, mean, scale)
         noise = _GUESSED * self._noise(sigma)
         while len(self.reductions) < _CYCLES:
+            if not math.isfinite(residual):
+                raise StepError(
+                    "a multigrid solve meets numbers that are not finite", expected="a finite residual", given=residual
+                )
             if residual <= rtol * size:
                 return len(self.reductions)
             count = self._at_once(rtol * size / residual, noise)
@@ -245,12 +250,13 @@ class Multigrid:
     def _cycle(self, sigma: float, count: int) -> None:
         """Cycles from zero: u of the finest level, for f there, in units of 1/(sigma unit)."""
         shift, omega = np.float32(1.0 / (sigma * self._unit)), _OMEGA
-        store, table, mirrors, scratch = self._store, self._table, self._mirrors, self._scratch
+        store, table, plans, mirrors, scratch = self._store, self._table, self._plans, self._mirrors, self._scratch
         for part, number, mode in self._program[count - 1]:
             if part is None:
-                loops.sweep_threads(store, table[number], table[number + 1], mirrors[number], mode, shift, omega, scratch)
+                level, coarse, plan = table[number], table[number + 1], plans[number, mode]
+                loops.sweep_threads(store, level, coarse, plan, mirrors[number], shift, omega, scratch)
             else:
-                loops.run(part, store, table, mirrors, shift, omega, scratch, self._vectors, self._values, self._work)
+                loops.run(part, store, table, plans, mirrors, shift, omega, scratch, self._vectors, self._values, self._work)
 
 
 def _on_three_axes(shape: Sequence[int], periodic: Sequence[bool]) -> tuple[hierarchy.Shape, tuple[bool, ...]]:

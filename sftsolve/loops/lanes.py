@@ -27,6 +27,16 @@ def address(typingctx, array, i):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def beyond(typingctx, start, k):  # type: ignore[no-untyped-def]
+    """Address of cell k of a row."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.gep(args[0], [args[1]])
+
+    return signature(start, start, types.int64), generate
+
+
+@intrinsic
 def peek(typingctx, start, k):  # type: ignore[no-untyped-def]
     """Cell k of a row."""
 

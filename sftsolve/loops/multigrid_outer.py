@@ -126,7 +126,7 @@ def _ask_row(row, x):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _correct_plane(w, place, store, level, z, factor):  # type: ignore[no-untyped-def]
     """w += factor e; returns the sum of the squares of what was added."""
-    e, at = first_cell(store, U, level), address(w, 0)
+    e, at = first_cell(store, U, level, 0), address(w, 0)
     first, plane, row, _, ny, nx, _ = place
     whole = nx - nx % (2 * LANES)
     one = take(e, z * level[NY] * level[ROW], LANES)
@@ -192,7 +192,7 @@ def _residual_row(t, right, w, i, sigma, ahead):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _residual_plane(w, right, k, place, sigma, store, level, z, scale, t, sums):  # type: ignore[no-untyped-def]
     """f of the finest level = scale (right - A w)."""
-    f = first_cell(store, F, level)
+    f = first_cell(store, F, level, 0)
     first, plane, row, _, ny, _, _ = place
     squares, size = 0.0, 0.0
     for y in range(ny):
@@ -274,7 +274,7 @@ def measure_threads(right, place, sums, threads):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True)
 def _load_planes(right, out, mean, place, store, level, scale, t, z0, z1):  # type: ignore[no-untyped-def]
-    f = first_cell(store, F, level)
+    f = first_cell(store, F, level, 0)
     first, plane, row, _, ny, nx, _ = place
     for z in range(z0, z1):
         for y in range(ny):

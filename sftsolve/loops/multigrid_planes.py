@@ -10,7 +10,7 @@ contiguous, as are their neighbours: nothing is computed in vain and every acces
 
 A level is one row of an integer table, see `OFFSET` and the rest; its arrays are pieces of the rows of one store.
 
-While they work, loops over rows ask for two arrays (`wanted`) of rows further on (`ahead`), which those who call them choose.
+What is done in a plane is a stage of a sweep, a row of its plan, see `DOES` and the rest.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from sftsolve.codegen.vectors import load, prefetch, put
-from sftsolve.loops.lanes import address, every_other, peek, poke, weave
+from sftsolve.loops.lanes import address, beyond, every_other, peek, poke, weave
 
 # Columns of the table of levels.
 OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES, BLOCK = range(15)
 # Rows of the store.
 U, F, KX, KY, KZ, R = range(6)
-RED, BLACK = 0, 1
+# Stages of sweeps: red cells from zero, prolongation, steps, a step with residuals restricted, restricted residuals.
+ZERO, PROLONG, RED, BLACK, BLACK_DOWN, RED_DOWN = range(6)
+# Columns of a plan, a row a stage: what it does (-1 for nothing more), by how many planes and rows it keeps away from what is not
+# ready, the two arrays that it asks for and how far ahead.
+DOES, PLANES, ROWS, ONE, TWO, AHEAD = range(6)
 
 LANES = 16  # cells that are computed at once; rows have pads for what does not fill them
 
@@ -52,36 +56,56 @@ def array_of(store, which, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def first_cell(store, which, level):  # type: ignore[no-untyped-def]
-    """Address of the first cell of one array of a level."""
-    return address(store, which * store.shape[1] + level[OFFSET])
+def first_cell(store, which, level, row):  # type: ignore[no-untyped-def]
+    """Address of the first cell of one array of a level, or of a row that begins `row` cells after it."""
+    return address(store, which * store.shape[1] + level[OFFSET] + row)
+
+
+@njit(cache=True, nogil=True)
+def clear(store, coarse, z, first, last):  # type: ignore[no-untyped-def]
+    """The right side of rows first ... last - 1 of a plane becomes zero."""
+    row = coarse[ROW]
+    f = first_cell(store, F, coarse, (z * coarse[NY] + first) * row)
+    nothing = load(f, 0, LANES)
+    nothing = nothing - nothing
+    for i in range(0, (last - first) * row, LANES):
+        put(f, i, nothing, None)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def neighbours(level, z, y, colour):  # type: ignore[no-untyped-def]
-    """Where the cells of one colour in a row and their neighbours begin, from the first cell of a level.
+def _neighbours(level, z, y, a):  # type: ignore[no-untyped-def]
+    """Where half a row and its neighbours begin, from the first cell of a level; `a` is 0 for its even cells, else `level[ODD]`.
 
-    own, the other colour, the -x neighbour, rows y - 1, y + 1, z - 1, z + 1; then where to read r.
+    own, the other half, the -x neighbour, rows y - 1, y + 1, z - 1, z + 1; then where to read r.
     """
     nz, ny, row, odd = level[NZ], level[NY], level[ROW], level[ODD]
     ym, yp = y - 1 if y > 0 else ny - 1, y + 1 if y < ny - 1 else 0
     zm, zp = z - 1 if z > 0 else nz - 1, z + 1 if z < nz - 1 else 0
-    a = ((z + y + colour) & 1) * odd
     own = (z * ny + y) * row + a
-    left = own + odd - 1 if a == 0 else own - odd
+    left, other = (own + odd - 1, own + odd) if a == 0 else (own - odd, own - odd)
     below, above = (z * ny + ym) * row + a, (z * ny + yp) * row + a
     back, front = (zm * ny + y) * row + a, (zp * ny + y) * row + a
-    other = own + odd if a == 0 else own - odd
     return own, other, left, below, above, back, front, own if level[VARIES] else a
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _close(u, even, odd, n):  # type: ignore[no-untyped-def]
+    """The neighbours beyond both ends of a row, round the circle: behind its even cells and before its odd ones."""
+    poke(u, even + n, peek(u, even))
+    poke(u, odd - 1, peek(u, odd + n - 1))
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _arrays(store, level):  # type: ignore[no-untyped-def]
     """Where the arrays of a level begin: u, f, kx, ky, kz, r."""
-    start = level[OFFSET]
-    u, f = address(store, U * store.shape[1] + start), address(store, F * store.shape[1] + start)
-    kx, ky = address(store, KX * store.shape[1] + start), address(store, KY * store.shape[1] + start)
-    return u, f, kx, ky, address(store, KZ * store.shape[1] + start), address(store, R * store.shape[1] + start)
+    u, f, r = first_cell(store, U, level, 0), first_cell(store, F, level, 0), first_cell(store, R, level, 0)
+    return u, f, first_cell(store, KX, level, 0), first_cell(store, KY, level, 0), first_cell(store, KZ, level, 0), r
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _asked(store, level, stage):  # type: ignore[no-untyped-def]
+    """The two arrays that a stage asks for, and how far ahead."""
+    return first_cell(store, stage[ONE], level, 0), first_cell(store, stage[TWO], level, 0), stage[AHEAD]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -110,17 +134,20 @@ def _start_row(arrays, ask, at, n, shift, omega, rows):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def start_plane(store, level, z, first, last, wanted, ahead, shift, omega):  # type: ignore[no-untyped-def]
+def start_plane(store, level, stage, z, first, last, shift, omega):  # type: ignore[no-untyped-def]
     """One step on the red cells of a plane from zero, u = omega f / diagonal; its black cells are zero."""
     on_its_own()
-    arrays = _arrays(store, level)
-    ask = (first_cell(store, wanted[0], level), first_cell(store, wanted[1], level), ahead)
+    arrays, ask = _arrays(store, level), _asked(store, level, stage)
+    n, odd, ny = level[HALF], level[ODD], level[NY]
     for line in range(first, last):
-        at = neighbours(level, z, line % level[NY], RED)
-        if level[NY] > 1:
-            _start_row(arrays, ask, at, level[HALF], shift, omega, True)
+        y = line if line < ny else line - ny
+        at = _neighbours(level, z, y, ((z + y) & 1) * odd)
+        if ny > 1:
+            _start_row(arrays, ask, at, n, shift, omega, True)
         else:
-            _start_row(arrays, ask, at, level[HALF], shift, omega, False)
+            _start_row(arrays, ask, at, n, shift, omega, False)
+        even = (z * ny + y) * level[ROW]
+        _close(arrays[0], even, even + odd, n)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -149,41 +176,43 @@ def _colour_row(arrays, ask, to, at, n, shift, omega, factor, step, restrict, ro
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def colour_plane(store, level, coarse, z, first, last, colour, step, restrict, wanted, ahead, shift, omega):  # type: ignore[no-untyped-def]
-    """The cells of one colour in a plane: a step if `step`, and their residual added to the coarse right side if `restrict`.
+def colour_plane(store, level, coarse, stage, z, first, last, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """The cells of one colour in a plane: a step, or their residual added to the coarse right side, or both.
 
     After a step, u += omega residual / diagonal, the residual of a cell is 1 - omega times that before, since its neighbours are
     of the other colour.
     """
     on_its_own()
-    arrays = _arrays(store, level)
-    u, n, odd, ny = arrays[0], level[HALF], level[ODD], level[NY]
-    factor = (np.float32(1.0) - omega if step else np.float32(1.0)) / np.float32(level[FZ] * level[FY] * level[FX])
-    ask = (first_cell(store, wanted[0], level), first_cell(store, wanted[1], level), ahead)
+    arrays, ask = _arrays(store, level), _asked(store, level, stage)
+    n, odd, ny, fz, fy, fx = level[HALF], level[ODD], level[NY], level[FZ], level[FY], level[FX]
+    step, restrict = stage[DOES] != RED_DOWN, stage[DOES] >= BLACK_DOWN
+    black = int(stage[DOES] == BLACK or stage[DOES] == BLACK_DOWN)
+    factor = (np.float32(1.0) - omega if step else np.float32(1.0)) / np.float32(fz * fy * fx)
     for line in range(first, last):
-        y = line % ny
-        at = neighbours(level, z, y, colour)
-        # The neighbour beyond either end of the row, for the half that has one there.
-        second = (z + y + colour) & 1
-        if second:
-            poke(u, at[2] + n, peek(u, at[2]))
-        else:
-            poke(u, at[2], peek(u, at[2] + n))
-        there = ((z // level[FZ]) * coarse[NY] + y // level[FY]) * coarse[ROW] + (odd if second and level[FX] == 1 else 0)
-        to = address(store, F * store.shape[1] + coarse[OFFSET] + there)
+        y = line if line < ny else line - ny
+        second = (z + y + black) & 1
+        at = _neighbours(level, z, y, second * odd)
+        # Sums are in natural order until the last one, if rows are coarsened.
+        to = first_cell(store, F, coarse, ((z >> (fz - 1)) * coarse[NY] + (y >> (fy - 1))) * coarse[ROW])
+        there = to if fx == 2 else beyond(to, second * odd)
         if ny > 1:
             if not restrict:
-                _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, False, True)
+                _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, False, True)
             elif step:
-                _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, True, True)
+                _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, True, True)
             else:
-                _colour_row(arrays, ask, to, at, n, shift, omega, factor, False, True, True)
+                _colour_row(arrays, ask, there, at, n, shift, omega, factor, False, True, True)
         elif not restrict:
-            _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, False, False)
+            _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, False, False)
         elif step:
-            _colour_row(arrays, ask, to, at, n, shift, omega, factor, True, True, False)
+            _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, True, False)
         else:
-            _colour_row(arrays, ask, to, at, n, shift, omega, factor, False, True, False)
+            _colour_row(arrays, ask, there, at, n, shift, omega, factor, False, True, False)
+        if step:
+            even = (z * ny + y) * level[ROW]
+            _close(arrays[0], even, even + odd, n)
+        elif fx == 2 and z & (fz - 1) == fz - 1 and y & (fy - 1) == fy - 1:
+            _pack(to, coarse, scratch)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -208,18 +237,18 @@ def _blend(c, i, near, side, back, across, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def prolong_plane(store, level, coarse, mirrors, z, first, last, wanted, ahead, scratch):  # type: ignore[no-untyped-def]
+def prolong_plane(store, level, coarse, mirrors, stage, z, first, last, scratch):  # type: ignore[no-untyped-def]
     """u += the interpolated correction of the coarse level: weights (3/4, 1/4) on every axis that was coarsened."""
     on_its_own()
-    u, c, values = first_cell(store, U, level), first_cell(store, U, coarse), address(scratch, 0)
-    one_array, other_array = first_cell(store, wanted[0], level), first_cell(store, wanted[1], level)
+    u, c, values = first_cell(store, U, level, 0), first_cell(store, U, coarse, 0), address(scratch, 0)
+    asked, too, ahead = _asked(store, level, stage)
     n, m, nx, row, rows = level[HALF], coarse[HALF], coarse[NX], coarse[ROW], coarse[NY]
     quarter, near = np.float32(0.25), np.float32(0.75)
-    zn = z // level[FZ]
+    zn = z >> (level[FZ] - 1)
     zf, far_z = _far(z, level[FZ], coarse[NZ], level[PZ], mirrors[0])
     for line in range(first, last):
-        y = line % level[NY]
-        yn = y // level[FY]
+        y = line if line < level[NY] else line - level[NY]
+        yn = y >> (level[FY] - 1)
         yf, far_y = _far(y, level[FY], coarse[NY], level[PY], mirrors[1])
         w = (near * near, near * far_y, far_z * near, far_z * far_y)
         here, side = (zn * rows + yn) * row, (zn * rows + yf) * row
@@ -236,6 +265,7 @@ def prolong_plane(store, level, coarse, mirrors, z, first, last, wanted, ahead, 
                 put(values, LANES + 2 * i, weave(one, two, 0), None)
                 put(values, 2 * LANES + 2 * i, weave(one, two, 1), None)
         if level[FX] == 1:
+            _close(u, even, odd, n)
             continue
         # Coarse cell -1 lies before the first one.
         if level[PX]:
@@ -245,14 +275,15 @@ def prolong_plane(store, level, coarse, mirrors, z, first, last, wanted, ahead, 
             poke(values, LANES - 1, mirrors[2, 0] * peek(values, LANES))
             poke(values, LANES + nx, mirrors[2, 1] * peek(values, LANES + nx - 1))
         for i in range(0, n, LANES):
-            _ask(one_array, other_array, even + i + ahead, odd + i + ahead)
+            _ask(asked, too, even + i + ahead, odd + i + ahead)
             centre = near * load(values, LANES + i, LANES)
             put(u, even + i, load(u, even + i, LANES) + (centre + quarter * load(values, LANES + i - 1, LANES)), None)
             put(u, odd + i, load(u, odd + i, LANES) + (centre + quarter * load(values, LANES + i + 1, LANES)), None)
+        _close(u, even, odd, n)
 
 
 @njit(cache=True, nogil=True)
-def pack(row, coarse, scratch):  # type: ignore[no-untyped-def]
+def _pack(row, coarse, scratch):  # type: ignore[no-untyped-def]
     """A row in natural order, of which `row` is the address, becomes even cells first."""
     values = address(scratch, 0)
     half = coarse[HALF]
