@@ -173,12 +173,12 @@ def test_results_do_not_depend_on_threads(shape, walls, kind):
 @pytest.mark.parametrize("walls, lengths", [("ppp", None), ("ndp", None), ("ppp", (1.0, 20.0, 1.0))], ids=str)
 @pytest.mark.parametrize("sweeps", [(1, 1), (2, 2)], ids=str)
 def test_results_do_not_depend_on_blocks(walls, lengths, sweeps):
-    """Of rows, in which large planes are swept; also where their axis is not coarsened."""
+    """Of rows, in which large planes are swept, also where their axis is not coarsened, and of planes taken at once."""
     operator = FaceOperator((32, 36, 64), walls, "noise", 30.0, lengths=lengths)
     found = []
-    for block, threads in ((36, 1), (12, 1), (14, 2), (32, 3)):
+    for block, group, threads in ((36, 1, 1), (12, 1, 1), (14, 3, 2), (32, 2, 3)):
         solver = multigrid(operator, sweeps=sweeps, threads=threads)
-        solver._table[:, planes.BLOCK] = block
+        solver._table[:, planes.BLOCK], solver._table[:, planes.GROUP] = block, group
         solver._plans = plans_of(solver._table)
         out, cycles, _ = solve(operator, solver, 1e4 / operator.largest)
         found.append((operator.inside(out).tobytes(), cycles, tuple(solver.reductions)))

@@ -66,16 +66,16 @@ def coarsen(shape: Shape, periodic: Sequence[bool], coupling: Sequence[float]) -
 
 
 def table_of(coarsening: Coarsening, periodic: Sequence[bool]) -> np.ndarray:
-    """The table of levels that the loops read, (levels, 15); the coarsest one is last."""
-    table = np.zeros((len(coarsening.shapes), 15), np.int64)
+    """The table of levels that the loops read, (levels, 16); the coarsest one is last."""
+    table = np.zeros((len(coarsening.shapes), 16), np.int64)
     start = 0
     for number, (nz, ny, nx) in enumerate(coarsening.shapes):
         half = (nx + 1) // 2
         odd = -(-half // _LINE) * _LINE + _LINE
         row = odd + -(-half // _LINE) * _LINE
         factors = coarsening.factors[number] if number < len(coarsening.factors) else (1, 1, 1)
-        block = max(_ROWS, _BLOCK // row & ~1)
-        table[number] = (start, nz, ny, nx, half, odd, row, *factors, *(int(p) for p in periodic), 1, block)
+        block, group = max(_ROWS, _BLOCK // row & ~1), max(1, _BLOCK // (ny * row))
+        table[number] = (start, nz, ny, nx, half, odd, row, *factors, *(int(p) for p in periodic), 1, block, group)
         start += nz * ny * row
         start += -start % _LINE
     return table
@@ -100,7 +100,7 @@ def plans_of(table: np.ndarray) -> np.ndarray:
     """
     plans = np.full((len(table), len(_STAGES), 7, 6), -1, np.int64)
     for level, kinds in zip(table, plans, strict=True):
-        whole = level[planes.BLOCK] >= level[planes.NY]
+        whole, group = level[planes.BLOCK] >= level[planes.NY], int(level[planes.GROUP])
         plane = int(level[planes.NY] * level[planes.ROW])
         rest = planes.R if level[planes.VARIES] else planes.KZ
         pairs = [(planes.U, planes.F), (planes.KX, planes.KY), (planes.KZ, rest)]
@@ -114,7 +114,7 @@ def plans_of(table: np.ndarray) -> np.ndarray:
                     far, lag = far + -far % int(level[planes.FZ]), lag + -lag % int(level[planes.FY])
                 rows = 0 if whole else lag
                 asked = (singles if len(stages) == 6 else pairs)[number]
-                plan[number] = (does, far, rows, *asked, (number + 1) * plane + rows * int(level[planes.ROW]))
+                plan[number] = (does, far, rows, *asked, (number + group) * plane + rows * int(level[planes.ROW]))
             plan[-1, planes.DOES], plan[-1, planes.PLANES] = int(stages[-1] == planes.RED_DOWN), len(stages)
     return plans
 

@@ -1,9 +1,9 @@
 """Sweeps of geometric multigrid over a level, and cycles of them, in single precision for cells of one field.
 
 Planes go through the stages of a sweep one behind the other, so that a level is read once a sweep: stage 0 on plane z, 1 on
-z - 1, 2 on z - 2; large planes in blocks of rows, so that what the stages share stays in a core's own cache. Threads own slabs of
-planes; what depends on a neighbour's planes waits for its phase. The result is that of whole sweeps one after the other, whatever
-the number of threads. See `loops.multigrid_planes` for what is done in a plane.
+z - 1, 2 on z - 2; large planes in blocks of rows, so that what the stages share stays in a core's own cache, small ones some at a
+time. Threads own slabs of planes; what depends on a neighbour's planes waits for its phase. The result is that of whole sweeps
+one after the other, whatever the number of threads. See `loops.multigrid_planes` for what is done in a plane.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sftsolve.loops.multigrid_planes import (
     DOES,
     FY,
     FZ,
+    GROUP,
     NX,
     NY,
     NZ,
@@ -28,11 +29,11 @@ from sftsolve.loops.multigrid_planes import (
     U,
     array_of,
     clear,
-    colour_plane,
+    colour,
     on_its_own,
-    prolong_plane,
-    start_plane,
-)  # fmt: skip
+    prolong,
+    start,
+)
 
 # What a sweep does: zero guess, one red-black step, restricted residual; the same from the guess that is there; prolongation and
 # one step; one step; zero guess and one step; ASCEND and AGAIN. SOLVE is for the coarsest level.
@@ -40,17 +41,18 @@ DESCEND, AGAIN, ASCEND, SMOOTH, START, TURN, SOLVE = range(7)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _stage(store, level, coarse, plan, mirrors, number, z, first, last, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """One stage of a sweep in the rows first ... last - 1 of a plane, which may lie round the circle."""
+def _stage(store, level, coarse, plan, mirrors, number, z0, z1, first, last, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """One stage of a sweep in the rows first ... last - 1, which may lie round the circle, of the planes z0 ... z1 - 1."""
     stage = plan[number]
-    if number == 0 and plan[-1, DOES] == 1 and z & (level[FZ] - 1) == 0:
-        clear(store, coarse, z >> (level[FZ] - 1), first >> (level[FY] - 1), last >> (level[FY] - 1))
+    if number == 0 and plan[-1, DOES] == 1:
+        for z in range(z0 + (z0 & (level[FZ] - 1)), z1, level[FZ]):
+            clear(store, coarse, z >> (level[FZ] - 1), first >> (level[FY] - 1), last >> (level[FY] - 1))
     if stage[DOES] == ZERO:
-        start_plane(store, level, stage, z, first, last, shift, omega)
+        start(store, level, stage, z0, z1, first, last, shift, omega)
     elif stage[DOES] == PROLONG:
-        prolong_plane(store, level, coarse, mirrors, stage, z, first, last, scratch)
+        prolong(store, level, coarse, mirrors, stage, z0, z1, first, last, scratch)
     else:
-        colour_plane(store, level, coarse, stage, z, first, last, shift, omega, scratch)
+        colour(store, level, coarse, stage, z0, z1, first, last, shift, omega, scratch)
 
 
 @njit(cache=True, nogil=True)
@@ -59,24 +61,26 @@ def _slab(store, level, coarse, plan, mirrors, phase, z0, z1, shift, omega, scra
 
     In phase 0 every stage stays within reach of this thread's planes; a later phase does what is left of the stage of its number.
     Phase 0 takes block after block of rows through all planes; there a stage lags behind the one before by rows too, and the last
-    block brings the rows round the circle. The order of sums into the coarse level depends on neither.
+    block brings the rows round the circle. Small planes are taken some at a time. The order of sums into the coarse level depends
+    on none of this.
     """
     on_its_own()
-    ny, reach = level[NY], plan[phase, PLANES]
+    ny, group, reach = level[NY], level[GROUP], plan[phase, PLANES]
     if phase > 0:
-        for z in range(z0, z1):
-            if not z0 + reach <= z < z1 - reach:
-                _stage(store, level, coarse, plan, mirrors, phase, z, 0, ny, shift, omega, scratch)
+        low, high = min(z0 + reach, z1), max(z1 - reach, min(z0 + reach, z1))
+        _stage(store, level, coarse, plan, mirrors, phase, z0, low, 0, ny, shift, omega, scratch)
+        _stage(store, level, coarse, plan, mirrors, phase, high, z1, 0, ny, shift, omega, scratch)
         return
     stages = plan[-1, PLANES]
     for y0 in range(0, ny, level[BLOCK]):
         y1 = min(y0 + level[BLOCK], ny)
-        for plane in range(z0, z1 + stages - 1):
+        for plane in range(z0, z1 + stages - 1, group):
             for number in range(stages):
-                z, reach, lag = plane - number, plan[number, PLANES], plan[number, ROWS]
-                if z0 + reach <= z < z1 - reach:
-                    low, high = y0 - lag if y0 > 0 else lag, y1 - lag if y1 < ny else ny + lag
-                    _stage(store, level, coarse, plan, mirrors, number, z, low, high, shift, omega, scratch)
+                reach, lag = plan[number, PLANES], plan[number, ROWS]
+                low, high = max(plane - number, z0 + reach), min(plane - number + group, z1 - reach)
+                if low < high:
+                    first, last = y0 - lag if y0 > 0 else lag, y1 - lag if y1 < ny else ny + lag
+                    _stage(store, level, coarse, plan, mirrors, number, low, high, first, last, shift, omega, scratch)
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -24,7 +24,7 @@ from sftsolve.codegen.vectors import load, prefetch, put
 from sftsolve.loops.lanes import address, beyond, every_other, peek, poke, weave
 
 # Columns of the table of levels.
-OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES, BLOCK = range(15)
+OFFSET, NZ, NY, NX, HALF, ODD, ROW, FZ, FY, FX, PZ, PY, PX, VARIES, BLOCK, GROUP = range(16)
 # Rows of the store.
 U, F, KX, KY, KZ, R = range(6)
 # Stages of sweeps: red cells from zero, prolongation, steps, a step with residuals restricted, restricted residuals.
@@ -134,20 +134,21 @@ def _start_row(arrays, ask, at, n, shift, omega, rows):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def start_plane(store, level, stage, z, first, last, shift, omega):  # type: ignore[no-untyped-def]
-    """One step on the red cells of a plane from zero, u = omega f / diagonal; its black cells are zero."""
+def start(store, level, stage, z0, z1, first, last, shift, omega):  # type: ignore[no-untyped-def]
+    """One step on the red cells of some planes from zero, u = omega f / diagonal; their black cells are zero."""
     on_its_own()
     arrays, ask = _arrays(store, level), _asked(store, level, stage)
     n, odd, ny = level[HALF], level[ODD], level[NY]
-    for line in range(first, last):
-        y = line if line < ny else line - ny
-        at = _neighbours(level, z, y, ((z + y) & 1) * odd)
-        if ny > 1:
-            _start_row(arrays, ask, at, n, shift, omega, True)
-        else:
-            _start_row(arrays, ask, at, n, shift, omega, False)
-        even = (z * ny + y) * level[ROW]
-        _close(arrays[0], even, even + odd, n)
+    for z in range(z0, z1):
+        for line in range(first, last):
+            y = line if line < ny else line - ny
+            at = _neighbours(level, z, y, ((z + y) & 1) * odd)
+            if ny > 1:
+                _start_row(arrays, ask, at, n, shift, omega, True)
+            else:
+                _start_row(arrays, ask, at, n, shift, omega, False)
+            even = (z * ny + y) * level[ROW]
+            _close(arrays[0], even, even + odd, n)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -176,8 +177,8 @@ def _colour_row(arrays, ask, to, at, n, shift, omega, factor, step, restrict, ro
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def colour_plane(store, level, coarse, stage, z, first, last, shift, omega, scratch):  # type: ignore[no-untyped-def]
-    """The cells of one colour in a plane: a step, or their residual added to the coarse right side, or both.
+def colour(store, level, coarse, stage, z0, z1, first, last, shift, omega, scratch):  # type: ignore[no-untyped-def]
+    """The cells of one colour in some planes: a step, or their residual added to the coarse right side, or both.
 
     After a step, u += omega residual / diagonal, the residual of a cell is 1 - omega times that before, since its neighbours are
     of the other colour.
@@ -188,31 +189,32 @@ def colour_plane(store, level, coarse, stage, z, first, last, shift, omega, scra
     step, restrict = stage[DOES] != RED_DOWN, stage[DOES] >= BLACK_DOWN
     black = int(stage[DOES] == BLACK or stage[DOES] == BLACK_DOWN)
     factor = (np.float32(1.0) - omega if step else np.float32(1.0)) / np.float32(fz * fy * fx)
-    for line in range(first, last):
-        y = line if line < ny else line - ny
-        second = (z + y + black) & 1
-        at = _neighbours(level, z, y, second * odd)
-        # Sums are in natural order until the last one, if rows are coarsened.
-        to = first_cell(store, F, coarse, ((z >> (fz - 1)) * coarse[NY] + (y >> (fy - 1))) * coarse[ROW])
-        there = to if fx == 2 else beyond(to, second * odd)
-        if ny > 1:
-            if not restrict:
-                _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, False, True)
+    for z in range(z0, z1):
+        for line in range(first, last):
+            y = line if line < ny else line - ny
+            second = (z + y + black) & 1
+            at = _neighbours(level, z, y, second * odd)
+            # Sums are in natural order until the last one, if rows are coarsened.
+            to = first_cell(store, F, coarse, ((z >> (fz - 1)) * coarse[NY] + (y >> (fy - 1))) * coarse[ROW])
+            there = to if fx == 2 else beyond(to, second * odd)
+            if ny > 1:
+                if not restrict:
+                    _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, False, True)
+                elif step:
+                    _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, True, True)
+                else:
+                    _colour_row(arrays, ask, there, at, n, shift, omega, factor, False, True, True)
+            elif not restrict:
+                _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, False, False)
             elif step:
-                _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, True, True)
+                _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, True, False)
             else:
-                _colour_row(arrays, ask, there, at, n, shift, omega, factor, False, True, True)
-        elif not restrict:
-            _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, False, False)
-        elif step:
-            _colour_row(arrays, ask, there, at, n, shift, omega, factor, True, True, False)
-        else:
-            _colour_row(arrays, ask, there, at, n, shift, omega, factor, False, True, False)
-        if step:
-            even = (z * ny + y) * level[ROW]
-            _close(arrays[0], even, even + odd, n)
-        elif fx == 2 and z & (fz - 1) == fz - 1 and y & (fy - 1) == fy - 1:
-            _pack(to, coarse, scratch)
+                _colour_row(arrays, ask, there, at, n, shift, omega, factor, False, True, False)
+            if step:
+                even = (z * ny + y) * level[ROW]
+                _close(arrays[0], even, even + odd, n)
+            elif fx == 2 and z & (fz - 1) == fz - 1 and y & (fy - 1) == fy - 1:
+                _pack(to, coarse, scratch)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -237,49 +239,50 @@ def _blend(c, i, near, side, back, across, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def prolong_plane(store, level, coarse, mirrors, stage, z, first, last, scratch):  # type: ignore[no-untyped-def]
+def prolong(store, level, coarse, mirrors, stage, z0, z1, first, last, scratch):  # type: ignore[no-untyped-def]
     """u += the interpolated correction of the coarse level: weights (3/4, 1/4) on every axis that was coarsened."""
     on_its_own()
     u, c, values = first_cell(store, U, level, 0), first_cell(store, U, coarse, 0), address(scratch, 0)
     asked, too, ahead = _asked(store, level, stage)
     n, m, nx, row, rows = level[HALF], coarse[HALF], coarse[NX], coarse[ROW], coarse[NY]
     quarter, near = np.float32(0.25), np.float32(0.75)
-    zn = z >> (level[FZ] - 1)
-    zf, far_z = _far(z, level[FZ], coarse[NZ], level[PZ], mirrors[0])
-    for line in range(first, last):
-        y = line if line < level[NY] else line - level[NY]
-        yn = y >> (level[FY] - 1)
-        yf, far_y = _far(y, level[FY], coarse[NY], level[PY], mirrors[1])
-        w = (near * near, near * far_y, far_z * near, far_z * far_y)
-        here, side = (zn * rows + yn) * row, (zn * rows + yf) * row
-        back, across = (zf * rows + yn) * row, (zf * rows + yf) * row
-        even = (z * level[NY] + y) * level[ROW]
-        odd, second = even + level[ODD], coarse[ODD]
-        for i in range(0, m, LANES):
-            one = _blend(c, i, here, side, back, across, w)
-            two = _blend(c, i + second, here, side, back, across, w)
+    for z in range(z0, z1):
+        for line in range(first, last):
+            y = line if line < level[NY] else line - level[NY]
+            zn = z >> (level[FZ] - 1)
+            zf, far_z = _far(z, level[FZ], coarse[NZ], level[PZ], mirrors[0])
+            yn = y >> (level[FY] - 1)
+            yf, far_y = _far(y, level[FY], coarse[NY], level[PY], mirrors[1])
+            w = (near * near, near * far_y, far_z * near, far_z * far_y)
+            here, side = (zn * rows + yn) * row, (zn * rows + yf) * row
+            back, across = (zf * rows + yn) * row, (zf * rows + yf) * row
+            even = (z * level[NY] + y) * level[ROW]
+            odd, second = even + level[ODD], coarse[ODD]
+            for i in range(0, m, LANES):
+                one = _blend(c, i, here, side, back, across, w)
+                two = _blend(c, i + second, here, side, back, across, w)
+                if level[FX] == 1:
+                    put(u, even + i, load(u, even + i, LANES) + one, None)
+                    put(u, odd + i, load(u, odd + i, LANES) + two, None)
+                else:
+                    put(values, LANES + 2 * i, weave(one, two, 0), None)
+                    put(values, 2 * LANES + 2 * i, weave(one, two, 1), None)
             if level[FX] == 1:
-                put(u, even + i, load(u, even + i, LANES) + one, None)
-                put(u, odd + i, load(u, odd + i, LANES) + two, None)
+                _close(u, even, odd, n)
+                continue
+            # Coarse cell -1 lies before the first one.
+            if level[PX]:
+                poke(values, LANES - 1, peek(values, LANES + nx - 1))
+                poke(values, LANES + nx, peek(values, LANES))
             else:
-                put(values, LANES + 2 * i, weave(one, two, 0), None)
-                put(values, 2 * LANES + 2 * i, weave(one, two, 1), None)
-        if level[FX] == 1:
+                poke(values, LANES - 1, mirrors[2, 0] * peek(values, LANES))
+                poke(values, LANES + nx, mirrors[2, 1] * peek(values, LANES + nx - 1))
+            for i in range(0, n, LANES):
+                _ask(asked, too, even + i + ahead, odd + i + ahead)
+                centre = near * load(values, LANES + i, LANES)
+                put(u, even + i, load(u, even + i, LANES) + (centre + quarter * load(values, LANES + i - 1, LANES)), None)
+                put(u, odd + i, load(u, odd + i, LANES) + (centre + quarter * load(values, LANES + i + 1, LANES)), None)
             _close(u, even, odd, n)
-            continue
-        # Coarse cell -1 lies before the first one.
-        if level[PX]:
-            poke(values, LANES - 1, peek(values, LANES + nx - 1))
-            poke(values, LANES + nx, peek(values, LANES))
-        else:
-            poke(values, LANES - 1, mirrors[2, 0] * peek(values, LANES))
-            poke(values, LANES + nx, mirrors[2, 1] * peek(values, LANES + nx - 1))
-        for i in range(0, n, LANES):
-            _ask(asked, too, even + i + ahead, odd + i + ahead)
-            centre = near * load(values, LANES + i, LANES)
-            put(u, even + i, load(u, even + i, LANES) + (centre + quarter * load(values, LANES + i - 1, LANES)), None)
-            put(u, odd + i, load(u, odd + i, LANES) + (centre + quarter * load(values, LANES + i + 1, LANES)), None)
-        _close(u, even, odd, n)
 
 
 @njit(cache=True, nogil=True)
