@@ -49,6 +49,24 @@ def test_values_sources_and_sizes_compile_nothing_anew():
         assert compilations(module) == before
 
 
+SUMS = """
+import numpy as np
+from sftsolve.loops import multigrid_outer
+right, sums = np.random.default_rng(0).standard_normal(16 * 16 * 64), np.zeros((3, 16))
+multigrid_outer.measure(right, (0, 1024, 64, 16, 16, 64, 0), sums, 1)
+print(sums.tobytes().hex())
+"""
+
+
+def test_bits_do_not_tell_what_was_compiled_and_what_was_loaded(tmp_path):
+    """Sums that the compiler may reorder, in a process that compiles them and in one that finds them compiled."""
+    command, folder = [sys.executable, "-c", SUMS], {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(command, env=os.environ | folder, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first == second
+
+
 def test_the_next_process_compiles_nothing(tmp_path):
     counts = []
     for _ in range(2):

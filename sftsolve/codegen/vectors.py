@@ -25,7 +25,6 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 IMPORT = "from sftsolve.codegen.vectors import added, fence, fused, keep, load, nothing, prefetch, put, row"
 # Numba's cache knows a generated module by its text, which names the version of what it is made with.
 VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-_CONTRACT = ("contract",)  # only fusing multiply and add, as everywhere in generated code
 
 
 def lanes(real: str) -> int:
@@ -67,6 +66,29 @@ def _lanes(builder: Any, number: Any, wide: Any) -> Any:
     return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), mask)
 
 
+def _fused(builder: Any, instruction: str, one: Any, other: Any) -> Any:
+    """A sum or difference of which an operand is a product, rounded once; None for anything else.
+
+    Of two products it is the second. Compilers that may fuse what they like take now the one and now the other, so that copies of
+    one function differ in the last bit.
+    """
+    if instruction not in ("fadd", "fsub"):
+        return None
+    if getattr(other, "opname", "") == "fmul":
+        a, b = other.operands
+        return _fma(builder, builder.fneg(a) if instruction == "fsub" else a, b, one)
+    if getattr(one, "opname", "") == "fmul":
+        return _fma(builder, *one.operands, builder.fneg(other) if instruction == "fsub" else other)
+    return None
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = a.type
+    name = f"llvm.fma.v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
 def _binary(symbol: Any, instruction: str) -> None:
     @infer_global(symbol)
     class _Typing(AbstractTemplate):
@@ -80,7 +102,7 @@ def _binary(symbol: Any, instruction: str) -> None:
         one, other = (
             _spread(context, builder, value, given, sig.return_type) for value, given in zip(args, sig.args, strict=True)
         )
-        return getattr(builder, instruction)(one, other, flags=_CONTRACT)
+        return _fused(builder, instruction, one, other) or getattr(builder, instruction)(one, other)
 
     for left, right in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
         lower_builtin(symbol, left, right)(lower)
@@ -98,7 +120,7 @@ class _Negation(AbstractTemplate):
 
 @lower_builtin(operator.neg, Vector)
 def _negate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.fneg(args[0], flags=_CONTRACT)
+    return builder.fneg(args[0])
 
 
 class Row(types.Type):
@@ -195,9 +217,7 @@ def fused(typingctx, factor, one, other):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
         number = _spread(context, builder, args[0], sig.args[0], one)
-        kind = ir.FunctionType(number.type, [number.type] * 3)
-        name = f"llvm.fma.v{one.lanes}f{8 * _size(one.real)}"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [number, args[1], args[2]])
+        return _fma(builder, number, args[1], args[2])
 
     return signature(one, factor, one, other), generate
 

@@ -1,8 +1,10 @@
 """Passes of Krylov and Newton-Krylov iterations, each fused with the sums that it needs.
 
 Sums run over the blocks of `loops.norms.CellSums` and are added in order: no result depends on the number of threads. Only cells
-are read and written, never halo or pads. Scalars and sums are doubles whatever the
-arrays' type.
+are read and written, never halo or pads. Scalars and sums are doubles whatever the arrays' type.
+
+Sums that the compiler may reorder are inlined by force, here and elsewhere: a function of its own exists several times over,
+compiled for itself and within its callers, and which of these is linked depends on what was compiled before. The last bits would.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _FASTMATH = {"contract", "reassoc"}
 _SHIFT, _ADVANCE, _TURN, _DOT, _DOTS, _MEAN, _REST, _ADD = range(8)
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _shift(p, q, sigma, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
@@ -30,7 +32,7 @@ def _shift(p, q, sigma, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _advance(x, r, p, q, alpha, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
@@ -41,14 +43,14 @@ def _advance(x, r, p, q, alpha, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _turn(p, z, beta, start, stop):  # type: ignore[no-untyped-def]
     for i in range(start, stop):
         p[i] = z[i] + beta * p[i]
     return 0.0
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _dot(a, b, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
@@ -56,7 +58,7 @@ def _dot(a, b, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _dots(a, b, c, start, stop):  # type: ignore[no-untyped-def]
     one, two = 0.0, 0.0
     for i in range(start, stop):
@@ -65,7 +67,7 @@ def _dots(a, b, c, start, stop):  # type: ignore[no-untyped-def]
     return one, two
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _mean(a, b, c, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
@@ -75,7 +77,7 @@ def _mean(a, b, c, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _rest(r, u, force, change, scalars, start, stop):  # type: ignore[no-untyped-def]
     carried, pushed, own = scalars
     total = 0.0
@@ -86,7 +88,7 @@ def _rest(r, u, force, change, scalars, start, stop):  # type: ignore[no-untyped
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(cache=True, nogil=True, fastmath=_FASTMATH, forceinline=True)
 def _add(x, y, start, stop):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(start, stop):
@@ -95,7 +97,7 @@ def _add(x, y, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _block(what, a, b, c, d, scalars, segments, first, last):  # type: ignore[no-untyped-def]
     total, second = 0.0, 0.0
     for number in range(first, last):

@@ -244,7 +244,7 @@ def correct_threads(w, right, k, place, sigma, store, level, factor, scale, scra
             _correct_slab(w, right, k, place, sigma, store, level, factor, scale, scratch[t], sums, phase, z0, z1)
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _measure_planes(right, place, sums, z0, z1):  # type: ignore[no-untyped-def]
     first, plane, row, _, ny, nx, _ = place
     for z in range(z0, z1):

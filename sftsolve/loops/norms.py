@@ -55,7 +55,7 @@ def _square_of_type(i, ends, terms, weights, rule, atol):  # type: ignore[no-unt
     return flow if len(ends) == 2 else damped
 
 
-@njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@njit(cache=True, fastmath=_FASTMATH, error_model="numpy", forceinline=True)
 def _error_block(ends, terms, weights, rule, atol, segments, first, last):  # type: ignore[no-untyped-def]
     total = 0.0
     for number in range(first, last):
@@ -80,7 +80,7 @@ def _error_parallel(ends, terms, weights, rule, atol, segments, a_block, partial
             partial[block] = _error_block(ends, terms, weights, rule, atol, segments, block * a_block, last)
 
 
-@njit(cache=True, fastmath=_FASTMATH)
+@njit(cache=True, fastmath=_FASTMATH, forceinline=True)
 def _square_block(values, segments, first, last):  # type: ignore[no-untyped-def]
     total = 0.0
     for number in range(first, last):
