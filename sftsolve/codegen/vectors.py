@@ -78,7 +78,8 @@ def _fused(builder: Any, instruction: str, one: Any, other: Any) -> Any:
         a, b = other.operands
         return _fma(builder, builder.fneg(a) if instruction == "fsub" else a, b, one)
     if getattr(one, "opname", "") == "fmul":
-        return _fma(builder, *one.operands, builder.fneg(other) if instruction == "fsub" else other)
+        a, b = one.operands
+        return _fma(builder, a, b, builder.fneg(other) if instruction == "fsub" else other)
     return None
 
 
