@@ -54,7 +54,7 @@ def side_by_side(work: Callable[[int], object], parts: int) -> None:
     if parts == 1:
         work(0)
         return
-    others = [_pool(os.getpid(), parts - 1).submit(work, part) for part in range(1, parts)]
+    others = [_pool(os.getpid()).submit(work, part) for part in range(1, parts)]
     try:
         work(0)
     finally:  # whatever happens, nobody works on behind the caller's back
@@ -64,6 +64,6 @@ def side_by_side(work: Callable[[int], object], parts: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; a process that was forked has none of its parent's."""
-    return ThreadPoolExecutor(threads, "sftsolve")
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, as many as are ever asked for; a process that was forked has none of its parent's."""
+    return ThreadPoolExecutor(max(1, numba.config.NUMBA_NUM_THREADS - 1), "sftsolve")  # type: ignore[attr-defined]

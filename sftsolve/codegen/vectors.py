@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,17 @@ def _lanes(builder: Any, number: Any, wide: Any) -> Any:
     return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), mask)
 
 
+# Elsewhere each would be a call of a function for every lane.
+_FUSES = bool(llvmlite.binding.get_host_cpu_features().get("fma") or platform.machine().lower() in ("arm64", "aarch64"))
+
+
 def _fused(builder: Any, instruction: str, one: Any, other: Any) -> Any:
     """A sum or difference of which an operand is a product, rounded once; None for anything else.
 
     Of two products it is the second. Compilers that may fuse what they like take now the one and now the other, so that copies of
     one function differ in the last bit.
     """
-    if instruction not in ("fadd", "fsub"):
+    if instruction not in ("fadd", "fsub") or not _FUSES:
         return None
     if getattr(other, "opname", "") == "fmul":
         a, b = other.operands

@@ -45,7 +45,7 @@ class Convolution:
     walls : "zero" or "mirror" for all walled axes, or a mapping from their names
     about : w_ref, see `Reference`; the kernel acts on w - w_ref
     method : "direct" (sums), "separable" (an axis at a time, where k is a product), "fft" (transforms of the whole grid),
-        "overlap" (transforms of blocks that overlap, SciPy's `oaconvolve`), or "auto", the quickest by `trial`
+        "overlap" (transforms of blocks that overlap), or "auto", the quickest by `trial`
     centred : of an array with the grid's shape, whether displacement zero stands in the middle (index n // 2)
 
     Raises

@@ -34,7 +34,7 @@ _SLOW, _STALLED = 0.3, 0.7
 _MOST, _EXPECTED, _SINGLE, _QUIET, _GUESSED, _ROUGH = 6, 0.06, 2.0**-24, 0.1, 0.1, 1e-4
 # Over-relaxation: best for the cycle with two coarse corrections, in two and in three dimensions.
 _OMEGA = np.float32(1.15)
-# Cells from which on a level is shared out to threads: each of its sweeps waits for them three times.
+# Cells from which on a level is shared out to threads: each of its sweeps waits for them once a stage.
 _SHARED = 1 << 17
 # sigma k below which L changes nothing; single precision would overflow.
 _NOTHING = 1e-30

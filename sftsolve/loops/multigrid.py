@@ -94,7 +94,7 @@ def sweep_threads(store, level, coarse, plan, mirrors, shift, omega, scratch):  
     plan : stages of the sweep, see `loops.multigrid_planes`; the last row holds how many there are, and whether they restrict
     mirrors : (3, 2) float32, by axis and side of the coarse level: what a mirror image in a wall is multiplied by
     shift, omega : float32
-    scratch : (threads, 4, row) float32
+    scratch : (threads, 4, 2 row + 16) float32, of the finest level's rows
     """
     threads = scratch.shape[0]
     pairs = level[NZ] // level[FZ]

@@ -68,7 +68,8 @@ def simulate(
 
     Snapshots hold w and v = w_t (F/gamma for a gradient flow). The time series hold, at every snapshot and every
     `scalars_every`: cost C; kinetic = int v^2/2; energy = their sum; force_rms; step, the length of the next step in `clock`.
-    Ctrl-C ends the run after the step at hand: the state there is saved and the result says "interrupted".
+    Ctrl-C ends the run after the step at hand, or the fixed steps that are taken at once: the state there is saved and the result
+    says "interrupted".
 
     Parameters
     ----------
@@ -216,6 +217,8 @@ class _Run:
         """Several accepted steps towards `target` at once, nothing being due within them; False where that is not to be had."""
         if self.stride is None or not isinstance(self.controller, FixedSteps):
             return False
+        if not self.audit.resolves(self.state.t, self.controller.length(self.state.step, self.state.t)):
+            return False  # before many steps are planned in vain
         left = None if self.limit is None else self.limit - self.steps
         due = self._theta(waiting[0]) if waiting else None
         ahead = steps_ahead(self.system.clock, self.controller, self.state, self.theta, target, due, left)

@@ -12,24 +12,18 @@ from sftsolve.stepping import FixedSteps
 STRETCH = 1 + 1e-9
 # What is due this near to the end of a step, relative to the time, is due there.
 SAME = 1e-12
-# Cells times steps of a stride, about a second's work: Ctrl-C is heard between strides, and the progress bar moves.
+# Cells times steps of a stride, seconds of work at most: Ctrl-C is heard between strides, and the progress bar moves.
 _WORK = 1 << 30
 _MOST = 1024
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps that single steps would be: where they begin and end in theta and in t (n + 1 each), their lengths in theta (n).
-
-    Attributes
-    ----------
-    hits : whether they end at the target
-    """
+    """Steps that single steps would be: where they begin and end in theta and in t (n + 1 each), their lengths in theta (n)."""
 
     thetas: list[float]
     times: list[float]
     lengths: list[float]
-    hits: bool
 
 
 def steps_ahead(
@@ -56,5 +50,5 @@ def steps_ahead(
         times.append(clock.t(end))
         lengths.append(remaining if hits else length)
         if hits or (due is not None and due <= end + SAME * abs(end)):
-            return Steps(thetas, times, lengths, hits)
-    return Steps(thetas, times, lengths, False)
+            break
+    return Steps(thetas, times, lengths)

@@ -133,6 +133,7 @@ class OneStep:
         found : the squares that were met
         unknown : how many were not, before and after these
         """
+        self._span = None  # what lies within a stride is not known
         squares = np.pad(found, unknown, constant_values=math.nan)
         self._proposal.t, self._taken, self._known = t, len(squares) - 1, False
         return Stride(bool(np.isfinite(found).all()), squares)

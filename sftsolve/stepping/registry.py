@@ -34,7 +34,8 @@ class Stepper(Protocol):
     A stepper may also offer ``interpolate(state, c, out)``: the fields at the fraction c of the step accepted last, so that
     snapshots do not cut steps; ``fixed_step``, the length in t that all of its steps must have, or None; and, with that,
     ``stride(state, times, lengths)``: propose several steps of these lengths in theta at once, with the bits of as many single
-    ones, `times` being the physical times at the start and after each. It returns a `base.Stride`, or None where it cannot.
+    ones, `times` being the physical times at the start and after each. It returns a `base.Stride`, or None where it cannot. There
+    is nothing to interpolate within a stride.
     """
 
     @property

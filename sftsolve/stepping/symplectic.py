@@ -204,7 +204,8 @@ class Splitting(OneStep):
         self.force_evaluations += len(rows)
         self._ahead = False
         # The squares within a step serve only to see whether they are finite.
-        whole = squares[:: len(self.composition.drifts)] + 0.0 * squares.sum()
+        whole = squares[:: len(self.composition.drifts)]
+        whole = whole if np.isfinite(squares).all() else np.full_like(whole, math.nan)
         return self._stride(spans[-1].t(1.0), whole)
 
     def _kicks(self, span: Span) -> list[tuple[float, float]]:
