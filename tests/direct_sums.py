@@ -59,3 +59,17 @@ def check_gradient(system, w, t=0.0, tolerance=1e-11):
     np.testing.assert_allclose(jacobian, system.force(w + d, t) - force, atol=tolerance * np.abs(jacobian).max())
     e = rng.standard_normal(w.shape)
     np.testing.assert_allclose(np.sum(e * jacobian), np.sum(d * system.jvp(w, e, t)), rtol=1e-9, atol=1e-12 * size)
+
+
+def counted_calls(monkeypatch, owner, names):
+    """Calls of some methods of a class from now on, by name; they do what they did."""
+    counts = dict.fromkeys(names, 0)
+    for name in counts:
+        original = getattr(owner, name)
+
+        def counted(self, *arguments, name=name, original=original):
+            counts[name] += 1
+            return original(self, *arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+    return counts

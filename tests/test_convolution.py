@@ -7,7 +7,7 @@ import tracemalloc
 import numba
 import numpy as np
 import pytest
-from direct_sums import check_gradient, cost, displacement_weights, forces
+from direct_sums import check_gradient, cost, counted_calls, displacement_weights, forces
 from scipy import ndimage, signal
 
 import sftsolve as sft
@@ -233,15 +233,7 @@ def test_kernels_of_one_field_share_its_transform(monkeypatch):
     np.testing.assert_allclose(together.force(w, t), sum(system.force(w, t) for system in apart), atol=1e-13)
     assert together.cost(w, t) == pytest.approx(sum(system.cost(w, t) for system in apart), rel=1e-11)
     check_gradient(together, w, t)
-    counts = {"forward": 0, "backward": 0}
-    for name in counts:
-        original = getattr(transforms.Transform, name)
-
-        def counted(self, *arguments, name=name, original=original):
-            counts[name] += 1
-            return original(self, *arguments)
-
-        monkeypatch.setattr(transforms.Transform, name, counted)
+    counts = counted_calls(monkeypatch, transforms.Transform, ("forward", "backward"))
     together.force(w, t)
     assert counts == {"forward": 3, "backward": 3}
 

@@ -5,7 +5,7 @@ import tracemalloc
 import numba
 import numpy as np
 import pytest
-from direct_sums import check_gradient
+from direct_sums import check_gradient, counted_calls
 from scipy import ndimage, signal
 
 import sftsolve as sft
@@ -190,15 +190,10 @@ def test_kernels_of_one_field_share_its_transforms(short_blocks, monkeypatch):
     assert together.cost(w, t) == pytest.approx(sum(system.cost(w, t) for system in apart), rel=1e-11)
     assert together.kernels[0].bound(t) <= sum(system.kernels[0].bound(t) for system in apart) * (1 + 1e-12)
     check_gradient(together, w, t)
-    plan, counts = together.kernels[0]._parts.workspace.plan, {"forward": 0, "backward": 0}
-    for name in counts:
-        original = getattr(overlap.BlockTransform, name)
-
-        def counted(self, *arguments, name=name, original=original):
-            counts[name] += 1
-            return original(self, *arguments)
-
-        monkeypatch.setattr(overlap.BlockTransform, name, counted)
+    plan, counts = (
+        together.kernels[0]._parts.workspace.plan,
+        counted_calls(monkeypatch, overlap.BlockTransform, ("forward", "backward")),
+    )
     together.force(w, t)
     groups = -(-plan.blocks // plan.group)
     assert plan.blocks > 9 and counts == {"forward": 5 * groups, "backward": 3 * groups}  # a and c with and without reference
