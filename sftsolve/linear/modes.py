@@ -12,6 +12,7 @@ from sftsolve.kernels.transforms import Transform
 from sftsolve.linear.symbols import Bases, Table
 from sftsolve.loops import modes as loops
 from sftsolve.loops import spectral
+from sftsolve.loops.folding import Folded
 from sftsolve.parallel import slabs
 from sftsolve.state import Layout
 
@@ -50,7 +51,7 @@ class Modes:
     ----------
     shape : (field, *modes) of a spectrum, modes on the axes (z, y, x)
     dtype : of a spectrum: complex, or real where all axes are walled
-    eigenvalues : real, of `shape`; growth (> 0) is clipped to zero
+    table : the eigenvalues, real, equal rows held once; growth (> 0) is clipped to zero
     growth : largest eigenvalue before clipping
     """
 
@@ -66,24 +67,31 @@ class Modes:
         groups = _groups(table, len(bases))
         order = [field for group in groups for field in group]
         self._rows = [order.index(field) for field in range(len(bases))]
-        self.eigenvalues = np.empty(self.shape)
+        eigenvalues = np.empty(self.shape)
         self._mixings: list[_Mixing] = []
         start = 0
         for group in groups:
             rows = slice(start, start + len(group))
             start += len(group)
-            self._diagonalise(table, group, rows)
-        self.growth = float(self.eigenvalues.max())
-        np.minimum(self.eigenvalues, 0.0, out=self.eigenvalues)
+            self._diagonalise(table, group, eigenvalues[rows], rows)
+        self.growth = float(eigenvalues.max())
+        np.minimum(eigenvalues, 0.0, out=eigenvalues)
+        eigenvalues += 0.0  # one zero of two, for rows to be equal
+        self.table = Folded.of(eigenvalues)
         self._work: np.ndarray | None = None
         widest = max(map(len, groups))
         self._scratch = np.empty((self._threads, widest, spectral.PIECE), self.dtype) if self._mixings else None
         self._ones = np.ones(widest * widest, first.dtype)
 
     @property
+    def eigenvalues(self) -> np.ndarray:
+        """The eigenvalue of every mode, a new array of `shape`."""
+        return self.table.expanded().reshape(self.shape)
+
+    @property
     def radius(self) -> float:
         """Largest -eigenvalue."""
-        return -float(self.eigenvalues.min())
+        return -float(self.table.values.min())
 
     @property
     def threads(self) -> int:
@@ -133,11 +141,11 @@ class Modes:
         terms = mixing.forward if forward else mixing.backward
         mix(flat, mixing.each, terms, self._ones, self._scratch[:, :count])
 
-    def _diagonalise(self, table: Table, group: list[int], rows: slice) -> None:
-        """Eigenvalues of a group of fields, and the mixing where it has more than one."""
+    def _diagonalise(self, table: Table, group: list[int], eigenvalues: np.ndarray, rows: slice) -> None:
+        """Eigenvalues of a group of fields into `eigenvalues`, and the mixing where it has more than one."""
         modes = self.shape[1:]
         if len(group) == 1:
-            self.eigenvalues[rows] = table.get((group[0], group[0]), np.zeros(()))
+            eigenvalues[...] = table.get((group[0], group[0]), np.zeros(()))
             return
         real = not any(np.iscomplexobj(table[pair]) for pair in _pairs(table, group))
         kind = np.dtype(float if real else complex)
@@ -148,14 +156,16 @@ class Modes:
             for place, blocks in _blocks(table, group, modes, kind):
                 turned = shared.conj().T @ blocks @ shared
                 diagonal = np.diagonal(turned, axis1=1, axis2=2).real
-                self.eigenvalues[(rows, *place)] = diagonal.T.reshape(self.eigenvalues[(rows, *place)].shape)
+                target = eigenvalues[(slice(None), *place)]
+                target[...] = diagonal.T.reshape(target.shape)
             vectors = shared.astype(stored)
             self._mixings.append(_Mixing(rows, np.ascontiguousarray(vectors.conj().T), np.ascontiguousarray(vectors), None))
             return
         each = np.empty((count, count, *modes), stored)
         for place, blocks in _blocks(table, group, modes, kind):
             values, vectors = np.linalg.eigh(blocks)
-            self.eigenvalues[(rows, *place)] = values.T.reshape(self.eigenvalues[(rows, *place)].shape)
+            target = eigenvalues[(slice(None), *place)]
+            target[...] = values.T.reshape(target.shape)
             target = each[(slice(None), slice(None), *place)]
             target[...] = np.moveaxis(vectors, 0, -1).reshape(target.shape)
         forward = np.array([(i, a, a * count + i, 1) for i in range(count) for a in range(count)], np.int64)

@@ -66,12 +66,12 @@ class DiagonalPart:
 
     def apply(self, w: np.ndarray, out: np.ndarray) -> None:
         spectrum = self._forward(w)
-        loops.multiply(spectrum, self.modes.eigenvalues, self.modes.threads)
+        loops.multiply(spectrum, self.modes.table, self.modes.threads)
         self.modes.backward(spectrum, out)
 
     def solve(self, right: np.ndarray, sigma: float, out: np.ndarray, guess: bool = False, rtol: float = 0.0) -> int:
         spectrum = self._forward(right)
-        loops.divide(spectrum, self.modes.eigenvalues, sigma, self.modes.threads)
+        loops.divide(spectrum, self.modes.table, sigma, self.modes.threads)
         self.modes.backward(spectrum, out)
         return 1
 

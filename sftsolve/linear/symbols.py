@@ -91,10 +91,14 @@ def mirrored(stencil: Mapping[Offset, float], walled: Sequence[bool]) -> dict[Of
 
 
 def symbol(stencil: Mapping[Offset, float], angles: Sequence[np.ndarray], hermitian: bool) -> np.ndarray:
-    """The symbol of a stencil, real where the stencil is even (or `hermitian`, as that of a field with itself)."""
+    """The symbol of a stencil, real where the stencil is even (or `hermitian`, as that of a field with itself).
+
+    Added such that y and z, where they are alike, can be exchanged to the last bit: first what is along the same axes, then what
+    differs in them, the constant last.
+    """
     size = math.fsum(map(abs, stencil.values()))
     total = math.fsum(stencil.values())
-    real: np.ndarray = np.array(total if abs(total) > _ROUNDING * size else 0.0)
+    real: dict[tuple[bool, ...], np.ndarray] = {}
     imaginary: np.ndarray = np.zeros(())
     pairs = {max(offset, (-offset[0], -offset[1], -offset[2])) for offset in stencil}
     for offset in sorted(pairs, key=lambda o: (sum(step != 0 for step in o), o)):
@@ -103,7 +107,13 @@ def symbol(stencil: Mapping[Offset, float], angles: Sequence[np.ndarray], hermit
         if offset == opposite:
             continue
         phase = sum((step * angle for step, angle in zip(offset, angles, strict=True) if step), np.zeros(()))
-        real = real - 2.0 * (ahead + behind) * np.sin(0.5 * phase) ** 2
+        axes = tuple(step != 0 for step in offset)
+        real[axes] = real.get(axes, np.zeros(())) - 2.0 * (ahead + behind) * np.sin(0.5 * phase) ** 2
         if not hermitian and abs(ahead - behind) > _ROUNDING * size:
             imaginary = imaginary + (ahead - behind) * np.sin(phase)
-    return real if imaginary.ndim == 0 else real + 1j * imaginary
+    alike: dict[tuple[int, bool], np.ndarray] = {}
+    for axes, part in real.items():
+        kind = sum(axes), axes[2]
+        alike[kind] = alike.get(kind, np.zeros(())) + part
+    even = sum(alike.values(), np.zeros(())) + (total if abs(total) > _ROUNDING * size else 0.0)
+    return even if imaginary.ndim == 0 else even + 1j * imaginary

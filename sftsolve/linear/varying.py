@@ -109,7 +109,7 @@ class VaryingPart(Iterated):
         diagonal: Modes | None,
         near: Sequence[Multigrid | Decay] | None,
     ):
-        super().__init__(layout, len(mean_modes.eigenvalues), mean_modes, *bounds)
+        super().__init__(layout, mean_modes.shape[0], mean_modes, *bounds)
         self._near = near
         self._local, self._cells, self._diagonal = local, cells, diagonal
         self._spectrum: np.ndarray | None = None
@@ -127,7 +127,7 @@ class VaryingPart(Iterated):
             if self._extra is None:
                 self._extra = self._layout.zeros(self._count)
             spectrum = self._transformed(self._diagonal, w)
-            loops.multiply(spectrum, self._diagonal.eigenvalues, self._diagonal.threads)
+            loops.multiply(spectrum, self._diagonal.table, self._diagonal.threads)
             self._diagonal.backward(spectrum, self._extra)
             out += self._extra
 
@@ -138,7 +138,7 @@ class VaryingPart(Iterated):
                 own.precondition(source, sigma, target)
             return
         spectrum = self._transformed(self.mean_modes, right)
-        loops.divide(spectrum, self.mean_modes.eigenvalues, sigma, self.mean_modes.threads)
+        loops.divide(spectrum, self.mean_modes.table, sigma, self.mean_modes.threads)
         self.mean_modes.backward(spectrum, out)
 
     def _transformed(self, modes: Modes, storage: np.ndarray) -> np.ndarray:

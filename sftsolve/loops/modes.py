@@ -5,54 +5,46 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from sftsolve.loops.folding import Folded, piece
 from sftsolve.parallel import SMALL
 
 _FASTMATH = {"contract"}
-_BLOCK = 1 << 14
 
 
 @njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _divide_span(values, eigenvalues, sigma, start, stop):  # type: ignore[no-untyped-def]
-    for k in range(np.uint64(start), np.uint64(stop)):
-        factor = values.dtype.type(1.0 / (1.0 - sigma * eigenvalues[k]))
-        for part in range(np.uint64(values.shape[1])):
-            values[k, part] *= factor
+def _divide_span(values, table, place, sigma, start, stop):  # type: ignore[no-untyped-def]
+    width = len(values) // len(place)
+    for row in range(start // width, (stop + width - 1) // width):
+        first, last, shift = piece(row, width, place, start, stop)
+        for k in range(first, last):
+            factor = values.dtype.type(1.0 / (1.0 - sigma * table[k - shift]))
+            for part in range(np.uint64(values.shape[1])):
+                values[k, part] *= factor
 
 
 @njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _multiply_span(values, eigenvalues, start, stop):  # type: ignore[no-untyped-def]
-    for k in range(np.uint64(start), np.uint64(stop)):
-        factor = values.dtype.type(eigenvalues[k])
-        for part in range(np.uint64(values.shape[1])):
-            values[k, part] *= factor
-
-
-@njit(cache=True, nogil=True)
-def _divide_serial(values, eigenvalues, sigma):  # type: ignore[no-untyped-def]
-    _divide_span(values, eigenvalues, sigma, 0, eigenvalues.size)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _divide_parallel(values, eigenvalues, sigma, threads):  # type: ignore[no-untyped-def]
-    size = eigenvalues.size
-    blocks = (size + _BLOCK - 1) // _BLOCK
-    for thread in prange(threads):
-        for block in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-            _divide_span(values, eigenvalues, sigma, block * _BLOCK, min(size, (block + 1) * _BLOCK))
-
-
-@njit(cache=True, nogil=True)
-def _multiply_serial(values, eigenvalues):  # type: ignore[no-untyped-def]
-    _multiply_span(values, eigenvalues, 0, eigenvalues.size)
+def _multiply_span(values, table, place, start, stop):  # type: ignore[no-untyped-def]
+    width = len(values) // len(place)
+    for row in range(start // width, (stop + width - 1) // width):
+        first, last, shift = piece(row, width, place, start, stop)
+        for k in range(first, last):
+            factor = values.dtype.type(table[k - shift])
+            for part in range(np.uint64(values.shape[1])):
+                values[k, part] *= factor
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _multiply_parallel(values, eigenvalues, threads):  # type: ignore[no-untyped-def]
-    size = eigenvalues.size
-    blocks = (size + _BLOCK - 1) // _BLOCK
+def _divide_parallel(values, table, place, sigma, threads):  # type: ignore[no-untyped-def]
+    size = len(values)
     for thread in prange(threads):
-        for block in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-            _multiply_span(values, eigenvalues, block * _BLOCK, min(size, (block + 1) * _BLOCK))
+        _divide_span(values, table, place, sigma, thread * size // threads, (thread + 1) * size // threads)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _multiply_parallel(values, table, place, threads):  # type: ignore[no-untyped-def]
+    size = len(values)
+    for thread in prange(threads):
+        _multiply_span(values, table, place, thread * size // threads, (thread + 1) * size // threads)
 
 
 @njit(cache=True, nogil=True, fastmath=_FASTMATH)
@@ -95,22 +87,22 @@ def _parts(spectrum: np.ndarray) -> np.ndarray:
     return flat.view(flat.real.dtype).reshape(-1, parts)
 
 
-def divide(spectrum: np.ndarray, eigenvalues: np.ndarray, sigma: float, threads: int) -> None:
-    """spectrum /= 1 - sigma lambda, both contiguous and of one shape, lambda <= 0."""
-    values, table = _parts(spectrum), eigenvalues.reshape(-1)
-    if table.size < SMALL or threads == 1:
-        _divide_serial(values, table, sigma)
+def divide(spectrum: np.ndarray, table: Folded, sigma: float, threads: int) -> None:
+    """spectrum /= 1 - sigma lambda, contiguous, with lambda <= 0 in a table over its modes."""
+    values, held = _parts(spectrum), table.values.reshape(-1)
+    if len(values) < SMALL or threads == 1:
+        _divide_span(values, held, table.place, sigma, 0, len(values))
     else:
-        _divide_parallel(values, table, sigma, threads)
+        _divide_parallel(values, held, table.place, sigma, threads)
 
 
-def multiply(spectrum: np.ndarray, eigenvalues: np.ndarray, threads: int) -> None:
-    """spectrum *= lambda, both contiguous and of one shape."""
-    values, table = _parts(spectrum), eigenvalues.reshape(-1)
-    if table.size < SMALL or threads == 1:
-        _multiply_serial(values, table)
+def multiply(spectrum: np.ndarray, table: Folded, threads: int) -> None:
+    """spectrum *= lambda, contiguous, with lambda in a table over its modes."""
+    values, held = _parts(spectrum), table.values.reshape(-1)
+    if len(values) < SMALL or threads == 1:
+        _multiply_span(values, held, table.place, 0, len(values))
     else:
-        _multiply_parallel(values, table, threads)
+        _multiply_parallel(values, held, table.place, threads)
 
 
 def blend(spectra: np.ndarray, matrix: np.ndarray, scratch: np.ndarray) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from sftsolve.friction import Span
 from sftsolve.loops.combine import Arrays, Numbers, combine, combine_both
 from sftsolve.loops.exponential import advance, estimate, implicit_part
+from sftsolve.loops.folding import Folded
 from sftsolve.loops.responses import response, tabulate
 from sftsolve.state import State
 from sftsolve.stepping.base import Dynamics, OneStep, flat
@@ -26,7 +27,7 @@ from sftsolve.stepping.explicit import error_rule
 from sftsolve.stepping.exponential_tableau import KROGSTAD, ExponentialTableau, Row
 
 # Tables of steps are kept for when a step comes back, up to this size (three at least).
-_TABLE_BYTES = 1 << 28
+_TABLE_BYTES = 1 << 25
 _STAGES = len(KROGSTAD.rows) - 1
 # Error estimate h (4 phi_3 - phi_2)(N_4 - N(y_1)): the weights of phi_1, phi_2, phi_3. Three times it, because steps are long:
 # where the linear part is exact, a run may take ten of them, each with its whole error.
@@ -225,17 +226,16 @@ class ModeExact(ExponentialRungeKutta):
     def __init__(self, system: Any, modes: Any):
         super().__init__(system)
         self._modes = modes
-        self._eigenvalues = modes.eigenvalues.reshape(-1)
         self._stage_force = State(self._layout, self._array(), None)
         kinds = 2 if self._damped else 1
         self._errors = [self._array() for _ in range(kinds)]
         self._base, self._next, self._scratch = ([modes.empty() for _ in range(kinds)] for _ in range(3))
         self._remainders = [modes.empty() for _ in range(_STAGES + 1)]
         real = self._scratch[0].real.dtype
-        self._eigenvalues = self._eigenvalues.astype(real, copy=False)
+        self._eigenvalues = Folded(modes.table.values.astype(real, copy=False), modes.table.place)
         self._tables: OrderedDict[tuple[float, float, float], np.ndarray] = OrderedDict()
-        self._shape = (4, self._eigenvalues.size)
-        self._most = max(3, int(_TABLE_BYTES // max(4 * self._eigenvalues.nbytes, 1)))
+        self._shape = (4, self._eigenvalues.values.size)
+        self._most = max(3, int(_TABLE_BYTES // max(4 * self._eigenvalues.values.nbytes, 1)))
         self._real = real
         self._at_hand = self._accepted = False
         self._drag = 0.0
@@ -279,7 +279,7 @@ class ModeExact(ExponentialRungeKutta):
         if table is None:
             full = len(self._tables) >= self._most
             table = self._tables.popitem(last=False)[1] if full else np.empty(self._shape, self._real)
-            tabulate(*key, self._eigenvalues, table, self._threads)
+            tabulate(*key, self._eigenvalues.values.reshape(-1), table, self._threads)
         self._tables[key] = table
         return span_length, table
 
@@ -336,7 +336,8 @@ class ModeExact(ExponentialRungeKutta):
         rule = (_ERROR[1], _ERROR[2], _drag(span, 1.0) / span.leave if self._damped else 0.0, span.eps / length)
         one, other = (_flat(self._remainders[j]) for j in (_STAGES - 1, _STAGES))
         numbers = tuple(self._real.type(value) for value in rule)
-        estimate(self._fields(self._scratch), one, other, self._fields(self._next), table, numbers, self._threads)
+        place = self._eigenvalues.place
+        estimate(self._fields(self._scratch), one, other, self._fields(self._next), table, place, numbers, self._threads)
         for spectrum, error in zip(self._scratch, self._errors, strict=True):
             self._modes.backward(spectrum, error)
         terms = tuple(error.reshape(-1) for error in self._errors)
