@@ -104,3 +104,14 @@ def test_order_under_friction_that_varies_within_a_step(method, order):
         v = state.u[0] / system.clock.scale_at(state.t)
         assert state.t == pytest.approx(END, rel=1e-12) and np.allclose(v, exact[N:], atol=1e-2)
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.45)
+
+
+@pytest.mark.parametrize("clock", ["t", "tau"])
+def test_the_largest_step_is_in_the_clock_of_the_user_all_along(clock):
+    """Friction grows a hundredfold: on the stepper's own clock a step of one length in t does, too."""
+    friction = sft.Friction(gamma=lambda t: 1 + 6 * t)
+    system = sft.discretise(sft.Action(["w"], COST, friction=friction), GRID)
+    end = END if clock == "t" else system.clock.tau(END)
+    state, loose = system.state({"w": START}), {"rtol": 0.5, "atol": 1e6, "progress": False}
+    result = sft.simulate(system, state, "rk4-friction", end=end, clock=clock, first_step=end / 40, max_step=end / 40, **loose)
+    assert 40 <= result.stats.steps <= 42

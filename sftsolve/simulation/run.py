@@ -132,6 +132,7 @@ class _Run:
         self.first, self.limit = state.step, max_steps
         self.rejected = 0
         self.controller: PIController | FixedSteps
+        self.largest: float | None = None
         self.pace = Pace(system, stepper, self.axis, self.end)
         self.before = stepper.force_evaluations, stepper.linear_solves
         self.dense = hasattr(stepper, "interpolate")
@@ -154,6 +155,7 @@ class _Run:
             self.controller = FixedSteps(self.system.clock, self.state, fixed)
             return
         limit = math.inf if largest is None else self._in_theta(largest)
+        self.largest = None if self.system.clock.constant else largest
         if first is None:
             step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
         else:
@@ -161,7 +163,7 @@ class _Run:
         self.controller = PIController(self.stepper.rule.rounded(step), limit)
 
     def _in_theta(self, length: float) -> float:
-        """A length on the user's clock from the start of the run, in theta."""
+        """A length on the user's clock from here on, in theta."""
         return self.axis.theta(self.axis.reading(self.state.t) + length) - self.theta
 
     def through(self, interrupts: Interrupts, bar: ProgressBar) -> Result:
@@ -240,6 +242,8 @@ class _Run:
         """One accepted step towards `target`, which is hit exactly."""
         if self.steps == self.limit:
             self._fail(lambda saved: too_many(self.state, self.steps, saved))
+        if self.largest is not None and isinstance(self.controller, PIController):
+            self.controller.limit(self._in_theta(self.largest))
         while True:
             length, hits = self._length(target)
             self.audit.begin(self.state, self.theta, length)

@@ -119,6 +119,10 @@ class PIController:
         self._before: float | None = None
         self._rejected = False
 
+    def limit(self, largest: float) -> None:
+        """Change the upper limit of the step."""
+        self._largest, self.step = largest, min(self.step, largest)
+
     def accepted(self, taken: float, error: float, exponent: int, rule: StepRule = ANY_STEP) -> None:
         """Choose the next step after one of length `taken` (at most `step`: it may have been cut short to hit a time).
 
