@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from linear_parts import flow
+from linear_parts import applied, flow
 
 import sftsolve as sft
 from sftsolve.loops import folding
@@ -51,6 +51,14 @@ def test_fields_that_are_alike_share_rows_and_walls_fold_what_they_can():
     assert len(whole.linear.modes.table.values) == 4 * 5 // 2
     walled = sft.Grid((7, 7, 8), (1.0,) * 3, boundary={axis: {"lower": D, "upper": D} for axis in "zyx"})
     assert len(flow(["w"], "grad2(w)/2", walled, 4).linear.modes.table.values) == 7 * 8 // 2
+
+
+def test_blocks_of_coupled_fields_are_held_for_unordered_wavenumbers():
+    whole = flow(["a", "b"], "grad2(a)/2 + 0.3*grad2(b)/2 + 0.4*a*b + a**2 + b**2", sft.Grid((15, 15, 12), (1.0,) * 3), 4)
+    (mixing,) = whole.linear.modes._mixings
+    assert mixing.each.shape == (4, 8 * 9 // 2 * 7)
+    w = np.random.default_rng(8).standard_normal((2, 15, 15, 12))
+    np.testing.assert_allclose(applied(whole, w), whole.jvp(np.zeros_like(w), w), rtol=0, atol=1e-12 * whole.linear.radius)
 
 
 def test_a_symbol_without_mirror_symmetry_is_whole():

@@ -29,13 +29,15 @@ class _Mixing:
     ----------
     rows : the group's rows in a spectrum
     forward, backward : matrices V^H and V where all modes share them
-    each : V of every mode, (rows * rows, modes), where they differ
+    each : V of every mode, (rows * rows, modes), where they differ; equal rows along x are held once
+    place : the row in `each` of every row of modes
     """
 
     rows: slice
     forward: np.ndarray
     backward: np.ndarray
-    each: np.ndarray | None
+    each: np.ndarray | None = None
+    place: np.ndarray | None = None
 
 
 class Modes:
@@ -137,9 +139,9 @@ class Modes:
         if mixing.each is None:
             loops.blend(flat, mixing.forward if forward else mixing.backward, self._scratch[:, :count])
             return
-        mix = spectral.mix if self._threads == 1 else spectral.mix_threads
+        mix = spectral.mix_folded if self._threads == 1 else spectral.mix_folded_threads
         terms = mixing.forward if forward else mixing.backward
-        mix(flat, mixing.each, terms, self._ones, self._scratch[:, :count])
+        mix(flat, mixing.each, mixing.place, terms, self._ones, self._scratch[:, :count])
 
     def _diagonalise(self, table: Table, group: list[int], eigenvalues: np.ndarray, rows: slice) -> None:
         """Eigenvalues of a group of fields into `eigenvalues`, and the mixing where it has more than one."""
@@ -159,18 +161,20 @@ class Modes:
                 target = eigenvalues[(slice(None), *place)]
                 target[...] = diagonal.T.reshape(target.shape)
             vectors = shared.astype(stored)
-            self._mixings.append(_Mixing(rows, np.ascontiguousarray(vectors.conj().T), np.ascontiguousarray(vectors), None))
+            self._mixings.append(_Mixing(rows, np.ascontiguousarray(vectors.conj().T), np.ascontiguousarray(vectors)))
             return
-        each = np.empty((count, count, *modes), stored)
+        each = np.empty((*modes[:2], count, count, modes[2]), stored)
         for place, blocks in _blocks(table, group, modes, kind):
             values, vectors = np.linalg.eigh(blocks)
             target = eigenvalues[(slice(None), *place)]
             target[...] = values.T.reshape(target.shape)
-            target = each[(slice(None), slice(None), *place)]
-            target[...] = np.moveaxis(vectors, 0, -1).reshape(target.shape)
+            target = np.moveaxis(each, (2, 3), (3, 4))[place]
+            target[...] = vectors.reshape(target.shape)
         forward = np.array([(i, a, a * count + i, 1) for i in range(count) for a in range(count)], np.int64)
         backward = np.array([(a, i, a * count + i, 0) for a in range(count) for i in range(count)], np.int64)
-        self._mixings.append(_Mixing(rows, forward, backward, each.reshape(count * count, -1)))
+        folded = Folded.of(each.reshape(*modes[:2], -1))
+        held = np.moveaxis(folded.values.reshape(-1, count * count, modes[2]), 1, 0).reshape(count * count, -1)
+        self._mixings.append(_Mixing(rows, forward, backward, held, folded.place))
 
 
 def _precision(kind: np.dtype, dtype: str) -> np.dtype:

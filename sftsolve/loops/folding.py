@@ -25,11 +25,11 @@ def piece(row, width, place, start, stop):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True)
 class Folded:
-    """A real table over modes, one value a mode.
+    """A table over modes.
 
     Attributes
     ----------
-    values : the rows that differ, (row, modes along x)
+    values : the rows that differ, (row, modes along x), or what there is of several tables in a row
     place : for every row of a spectrum, in its order, the row of `values` that is it
     """
 
@@ -69,5 +69,5 @@ def _blocks(rows: np.ndarray) -> Iterator[slice]:
 
 def _marks(rows: np.ndarray) -> np.ndarray:
     """A number for every row, of its bits: equal rows have equal ones, others hardly ever."""
-    factors = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64) | np.uint64(1)
-    return np.concatenate([(rows[block].view(np.uint64) * factors).sum(axis=1, dtype=np.uint64) for block in _blocks(rows)])
+    factors = np.random.default_rng(0).integers(1 << 63, size=rows[:0].view(np.uint32).shape[1], dtype=np.uint64) | np.uint64(1)
+    return np.concatenate([(rows[block].view(np.uint32) * factors).sum(axis=1, dtype=np.uint64) for block in _blocks(rows)])

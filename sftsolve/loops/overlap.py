@@ -26,7 +26,7 @@ def mix(spectra, symbols, terms, factors, results):  # type: ignore[no-untyped-d
     modes = spectra.shape[2]
     for b in range(spectra.shape[0]):
         for start in range(0, modes, PIECE):
-            mix_piece(spectra[b], symbols, terms, factors, results, start, min(modes, start + PIECE))
+            mix_piece(spectra[b], symbols, terms, factors, results, start, min(modes, start + PIECE), start)
 
 
 @njit(cache=True, nogil=True)

@@ -99,11 +99,11 @@ def _multiply(values, symbol, factor, conjugate):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def mix_piece(spectra, symbols, terms, factors, results, start, stop):  # type: ignore[no-untyped-def]
-    """`mix` from one mode to another, at most PIECE of them; `results` (n, PIECE) is scratch."""
+def mix_piece(spectra, symbols, terms, factors, results, start, stop, at):  # type: ignore[no-untyped-def]
+    """`mix` from one mode to another, at most PIECE of them; `results` (n, PIECE) is scratch, symbols count from `at`."""
     n = stop - start
     if terms.shape[0] == 1 and spectra.shape[0] == 1:
-        _multiply(spectra[0, start:stop], symbols[terms[0, 2], start:stop], factors[0], terms[0, 3] != 0)
+        _multiply(spectra[0, start:stop], symbols[terms[0, 2], at : at + n], factors[0], terms[0, 3] != 0)
         return
     for o in range(results.shape[0]):
         results[o, :n] = 0.0
@@ -111,7 +111,7 @@ def mix_piece(spectra, symbols, terms, factors, results, start, stop):  # type: 
         _product(
             results[terms[t, 0], :n],
             spectra[terms[t, 1], start:stop],
-            symbols[terms[t, 2], start:stop],
+            symbols[terms[t, 2], at : at + n],
             factors[t],
             terms[t, 3] != 0,
         )
@@ -125,7 +125,7 @@ def mix(spectra, symbols, terms, factors, results):  # type: ignore[no-untyped-d
     """spectra[o] = sum over terms (o, i, s, conjugate) of factor * symbols[s] * spectra[i], in place and in one pass."""
     modes = spectra.shape[1]
     for start in range(0, modes, PIECE):
-        mix_piece(spectra, symbols, terms, factors, results[0], start, min(modes, start + PIECE))
+        mix_piece(spectra, symbols, terms, factors, results[0], start, min(modes, start + PIECE), start)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -136,4 +136,29 @@ def mix_threads(spectra, symbols, terms, factors, results):  # type: ignore[no-u
     for part in prange(parts):
         for piece in range(part * pieces // parts, (part + 1) * pieces // parts):
             start = piece * PIECE
-            mix_piece(spectra, symbols, terms, factors, results[part], start, min(modes, start + PIECE))
+            mix_piece(spectra, symbols, terms, factors, results[part], start, min(modes, start + PIECE), start)
+
+
+@njit(cache=True, nogil=True)
+def _mix_folded(spectra, symbols, place, terms, factors, results, part, parts):  # type: ignore[no-untyped-def]
+    width = spectra.shape[1] // place.size
+    cuts = (width + PIECE - 1) // PIECE
+    pieces = place.size * cuts
+    for piece in range(part * pieces // parts, (part + 1) * pieces // parts):
+        row, first = piece // cuts, piece % cuts * PIECE
+        start, stop, at = row * width + first, row * width + min(width, first + PIECE), place[row] * width + first
+        mix_piece(spectra, symbols, terms, factors, results[part], start, stop, at)
+
+
+@njit(cache=True, nogil=True)
+def mix_folded(spectra, symbols, place, terms, factors, results):  # type: ignore[no-untyped-def]
+    """`mix` with symbols of which equal rows are held once: row i of the modes has row place[i] (`loops.folding`)."""
+    _mix_folded(spectra, symbols, place, terms, factors, results, 0, 1)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def mix_folded_threads(spectra, symbols, place, terms, factors, results):  # type: ignore[no-untyped-def]
+    """`mix_folded` with one set of results a thread."""
+    parts = results.shape[0]
+    for part in prange(parts):
+        _mix_folded(spectra, symbols, place, terms, factors, results, part, parts)
