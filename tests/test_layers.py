@@ -8,8 +8,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "sftsolve"
 ROOMS = (
-    "errors algebra functions expression parallel boundary grid state sources friction action codegen loops kernels linear "
-    "correction system stepping analysis output simulation network config plot cli __main__"
+    "errors memory algebra functions expression parallel boundary grid state sources friction action codegen loops kernels "
+    "linear correction system stepping analysis output simulation network config plot cli __main__"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 OPTIONAL = {"sympy", "matplotlib", "xarray", "mpi4py", "dask", "distributed"}

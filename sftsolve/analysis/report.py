@@ -10,20 +10,19 @@ import numpy as np
 
 from sftsolve.action import Action
 from sftsolve.analysis.dispersion import Dispersion, dispersion
+from sftsolve.analysis.memory import Run
 from sftsolve.codegen.plan import plan
 from sftsolve.errors import ActionError
 from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
-from sftsolve.state import Layout
-from sftsolve.stepping import registers, resolve
+from sftsolve.memory import in_turn
+from sftsolve.stepping import resolve
 from sftsolve.system import field_values
 
 REMEDIES = (
     "look at the signs of the terms with derivatives; where a network was truncated take its exact lattice, its outputs "
     "expanded and then squared, or a cutoff (low-pass) below the growing wavenumbers"
 )
-_RUNTIME = 225e6  # bytes of Python, NumPy, Numba, LLVM and compiled code
-_CHUNK = 4e6  # bytes at a time in which snapshots go to a file
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Report:
 
     Attributes
     ----------
-    memory : bytes at the peak of a run, by part, and their "total"
+    memory : bytes that the parts of a run hold, those that it takes beside them "for a while" at its peak, and their "total"
     bytes_per_force : traffic of one evaluation of the local force, each array counted once
     method : the method that was counted
     dispersion : of the local cost about the initial state, None where its force holds no field
@@ -52,7 +51,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"memory with {self.method}: {self.memory['total'] / 2**30:.3g} GiB"]
-        lines += [f"    {name}: {size / 2**20:.4g} MiB" for name, size in self.memory.items() if name != "total"]
+        lines += [f"    {name}: {size / 2**20:.4g} MiB" for name, size in self.memory.items() if size and name != "total"]
         lines.append(f"traffic of the local force: {self.bytes_per_force / 2**20:.4g} MiB an evaluation")
         if self.dispersion is not None:
             growth, half, quarter = self.dispersion.growth
@@ -81,6 +80,7 @@ def check(
     rtol: float = 1e-6,
     dtype: str = "float64",
     snapshots: int = 0,
+    between: bool = False,
 ) -> Report:
     """Examine a theory on a grid without compiling or running anything.
 
@@ -89,6 +89,7 @@ def check(
     initial : state about which waves are examined, as for `solve`; zero fields by default
     order, dynamics, method, rtol, dtype : as for `solve`
     snapshots : how many snapshots are kept in memory; none where the run writes a file, two or more where it does not
+    between : whether snapshots fall between the ends of steps
 
     Raises
     ------
@@ -96,27 +97,19 @@ def check(
     """
     method = resolve(method, rtol)
     make_clock(action.friction, grid.dimension, dynamics)
+    given = {} if initial is None else initial
+    needs = Run(action, grid, given, order, dynamics, method, dtype, snapshots, between).needs()
+    memory = {name: need.held for name, need in needs.items()}
+    total = in_turn(needs.values()).most
+    memory["for a while"] = total - sum(memory.values())
+    memory["total"] = total
     found = plan(action, grid, order, dtype)
-    layout = Layout.of(grid, found.halo if found else 0, dtype)
-    field = float(layout.bytes_of(1))
-    fields, arrays = len(action.fields), len(found.names.arrays) if found else 0
-    states, item = 2 if dynamics == "damped" else 1, np.dtype(dtype).itemsize
-    memory = {
-        "state": states * fields * field,
-        f"stages of {method}": registers(method, dynamics == "damped") * fields * field,
-        "sources": arrays * field,
-        "snapshots": min(_CHUNK, item * grid.size) + snapshots * 2 * fields * item * grid.size,
-        "program": _RUNTIME,
-    }
-    memory["total"] = sum(memory.values())
-    values = {name: np.zeros(grid.shape) for name in action.fields} | field_values(
-        action, grid, {} if initial is None else initial
-    )
+    values = {name: np.zeros(grid.shape) for name in action.fields} | field_values(action, grid, given)
     w = np.stack([values[name] for name in action.fields])
     notes = found.notes if found else ()
     if action.kernels:
-        notes += ("kernels are neither examined for growth nor counted in memory",)
-    traffic = float(found.traffic(grid.size, item)) if found else 0.0
+        notes += ("kernels are not examined for growth",)
+    traffic = float(found.traffic(grid.size, np.dtype(dtype).itemsize)) if found else 0.0
     return Report(memory, traffic, method, dispersion(action, grid, w, order), notes)
 
 

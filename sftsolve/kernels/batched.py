@@ -56,11 +56,14 @@ class BatchedMatrix:
         """
         return BoundBatches(self, self.matrix_of(0).bind(fields, grid, layout))
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """As `PointwiseMatrix`; what a new batch costs is not counted."""
         count = len(self.fields)
         entries = count * (count + 1) // 2 + count
-        return Estimate(2.0 * count**2 * grid.size, 8.0 * (entries + 3 * count) * grid.size, 8.0 * entries * grid.size)
+        # A batch's own matrix and vector go when the operator has taken them up.
+        making = 8.0 * (count**2 + count) * grid.size
+        held, traffic = 8.0 * entries * grid.size, 8.0 * (entries + 3 * count) * grid.size
+        return Estimate(2.0 * count**2 * grid.size, traffic, held, making=making)
 
     def __repr__(self) -> str:
         return f"BatchedMatrix({list(self.fields)}, {self.schedule})"

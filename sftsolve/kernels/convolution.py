@@ -75,12 +75,13 @@ class Convolution:
         self.about = Reference(self.fields, about)
         self.walls, self.method = walls, checked_method("Convolution", method)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """What the chosen method costs on a grid."""
-        space, stencil, own = self._on(grid, Layout.of(grid, 0))
-        price = crossover.estimate(choose(self.method, own, space, try_out=False), own, space)
-        twice = len(self.fields)
-        return Estimate(twice * price.flops, twice * price.bytes, twice * price.memory)
+        layout, twice = Layout.of(grid, 0, dtype), len(self.fields)
+        space, _, own = self._on(grid, layout)
+        price = crossover.estimate(choose(self.method, own, space, try_out=False), own, space, twice)
+        memory = price.memory + self.about.bytes_on(layout)
+        return Estimate(twice * price.flops, twice * price.bytes, memory, price.given + self.profile.nbytes, price.making)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> Operator:
         """The operator on a grid.
@@ -93,7 +94,8 @@ class Convolution:
         """
         space, stencil, own = self._on(grid, layout)
         method = choose(self.method, own, space)
-        crossover.estimate(method, own, space).require("Convolution", remedy="take a coarser grid or a shorter support")
+        price = crossover.estimate(method, own, space, len(self.fields))
+        price.require("Convolution", remedy="take a coarser grid or a shorter support")
         reference = self.about.padded(fields, grid, layout)
         a, b = fields.index(self.first), fields.index(self.second)
         bases = stencil_bases(space, stencil)

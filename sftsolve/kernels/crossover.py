@@ -61,9 +61,9 @@ def quickest(stencil: Stencil, space: Space) -> str:
     return min(possible(stencil, space), key=lambda method: seconds(method, stencil, space))
 
 
-def estimate(method: str, stencil: Stencil, space: Space) -> Estimate:
-    """Operations, traffic and memory of one convolution."""
-    return METHODS[method].estimate(stencil, space)
+def estimate(method: str, stencil: Stencil, space: Space, fields: int = 1) -> Estimate:
+    """Operations and traffic of one convolution, and the memory of what convolves so many fields."""
+    return METHODS[method].estimate(stencil, space, fields)
 
 
 def measure(budget: float = 0.3) -> Costs:

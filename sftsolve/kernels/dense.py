@@ -67,11 +67,12 @@ class Dense:
         self.entries = ExpressionEntries(kernel, parameters) if isinstance(kernel, str) else ArrayEntries(np.asarray(kernel))
         self.about = Reference(self.fields, about)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """One pass over A, or as many evaluations of the expression."""
         pairs, sums = float(grid.size) ** 2, PairSums.memory(grid.size)
         read = self.entries.nbytes + 2 * sums
-        return Estimate((4.0 + self.entries.operations) * pairs, read, self.entries.nbytes + sums)
+        reference = self.about.bytes_on(Layout.of(grid, 0, dtype))
+        return Estimate((4.0 + self.entries.operations) * pairs, read, self.entries.nbytes + sums, making=reference)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> BoundDense:
         """The operator on a grid.

@@ -15,6 +15,7 @@ from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.reference import Reference, joined
 from sftsolve.kernels.spectral import Coupling, SpectralSum
 from sftsolve.kernels.transforms import Basis, Transform
+from sftsolve.kernels.workspaces import whole_grid_bytes
 from sftsolve.loops.convolution import PERIODIC
 from sftsolve.state import Layout
 
@@ -72,11 +73,16 @@ class Fractional:
         self.about = Reference(self.fields, about)
         self._shifted = about is not None
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """A forward and an inverse transform a field, and a table of the modes."""
         twice, axes = len(self.fields), sum(1 for n in grid.shape if n > 1)
         flops = 5.0 * grid.size * np.log2(max(grid.size, 2))
-        return Estimate(twice * flops, twice * (4.0 * axes + 5.0) * 8.0 * grid.size, (2.5 + twice - 1) * 8.0 * grid.size)
+        layout = Layout.of(grid, 0, dtype)
+        held = whole_grid_bytes(self._bases(grid), layout, twice, 1)
+        # The table of modes is made in double precision, from a square and a power of it.
+        making = 16.0 * grid.size
+        traffic = twice * (4.0 * axes + 5.0) * 8.0 * grid.size
+        return Estimate(twice * flops, traffic, held + self.about.bytes_on(layout), making=making)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> SpectralSum:
         """The operator on a grid.
@@ -86,10 +92,8 @@ class Fractional:
         GridError : walls that the two fields do not share or that hold data, w_ref that does not fit, too little memory
         """
         self.estimate(grid).require("Fractional", remedy="take a coarser grid")
-        missing = 3 - grid.dimension
-        found = [Basis.periodic(1)] * missing
-        found += [self._basis(grid, axis, n) for axis, n in zip(grid.axes, grid.shape, strict=True)]
-        spacing = (1.0,) * missing + grid.spacing
+        bases = self._bases(grid)
+        spacing = (1.0,) * (3 - grid.dimension) + grid.spacing
 
         def symbol(transform: Transform) -> np.ndarray:
             waves = [transform.frequencies(axis) / h for axis, h in enumerate(spacing)]
@@ -100,8 +104,14 @@ class Fractional:
         space = space_of(layout, (PERIODIC,) * grid.dimension)
         reference = self.about.padded(fields, grid, layout)
         a, b = fields.index(self.first), fields.index(self.second)
-        coupling = Coupling(a, b, self.amplitude, reference, (found[0], found[1], found[2]), symbol)
+        coupling = Coupling(a, b, self.amplitude, reference, bases, symbol)
         return SpectralSum((coupling,), space, grid.cell_volume, len(fields))
+
+    def _bases(self, grid: Grid) -> tuple[Basis, Basis, Basis]:
+        """Modes of the three axes; one that the grid lacks is a circle of one cell."""
+        found = [Basis.periodic(1)] * (3 - grid.dimension)
+        found += [self._basis(grid, axis, n) for axis, n in zip(grid.axes, grid.shape, strict=True)]
+        return found[0], found[1], found[2]
 
     def _basis(self, grid: Grid, axis: str, n: int) -> Basis:
         if grid.periodic(axis):

@@ -61,12 +61,13 @@ class LowRank:
         """Number of functions phi_r."""
         return len(self.phi)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """Two passes over phi (and psi) a force."""
         banks = self.phi.nbytes + (0 if self.psi is None else self.psi.nbytes)
         sides = 2 if len(self.fields) == 2 or self.psi is not None else 1
         fields = 3 * 8.0 * grid.size * len(self.fields)
-        return Estimate(4.0 * sides * self.phi.size, 2.0 * banks + fields, float(banks))
+        reference = self.about.bytes_on(Layout.of(grid, 0, dtype))
+        return Estimate(4.0 * sides * self.phi.size, 2.0 * banks + fields, float(banks), making=reference)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> BoundLowRank:
         """The operator on a grid.

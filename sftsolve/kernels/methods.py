@@ -13,7 +13,7 @@ from sftsolve.kernels import overlap
 from sftsolve.kernels.engines import Direct, Engine, Factored, Space, tile_extents, width
 from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.stencil import Stencil
-from sftsolve.kernels.workspaces import Spectral, stencil_bases, transform_parts
+from sftsolve.kernels.workspaces import Spectral, stencil_bases, transform_parts, whole_grid_bytes
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def _direct(stencil: Stencil, space: Space, cost: Costs) -> float:
     return cost.call + each * space.size / space.parts
 
 
-def _direct_estimate(stencil: Stencil, space: Space) -> Estimate:
-    return _tiled_estimate(stencil, space, False, stencil.values.size)
+def _direct_estimate(stencil: Stencil, space: Space, fields: int = 1) -> Estimate:
+    return _tiled_estimate(stencil, space, False, stencil.values.size, fields)
 
 
-def _tiled_estimate(stencil: Stencil, space: Space, ring: bool, taps: int) -> Estimate:
+def _tiled_estimate(stencil: Stencil, space: Space, ring: bool, taps: int, fields: int) -> Estimate:
     _, _, tile, around = _tiles(stencil, space, ring)
     scratch = float(space.parts * math.prod(tile) * math.prod(around) * _item(space))
-    return Estimate(2.0 * taps * space.size, 3.0 * _item(space) * space.size, scratch)
+    return Estimate(2.0 * taps * space.size, 3.0 * _item(space) * space.size, fields * scratch, 8.0 * stencil.values.size)
 
 
 def _separable(stencil: Stencil, space: Space, cost: Costs) -> float:
@@ -82,9 +82,9 @@ def _separable(stencil: Stencil, space: Space, cost: Costs) -> float:
     return cost.call + each * space.size / space.parts
 
 
-def _separable_estimate(stencil: Stencil, space: Space) -> Estimate:
+def _separable_estimate(stencil: Stencil, space: Space, fields: int = 1) -> Estimate:
     lacking = 3 - len(stencil.reach)
-    return _tiled_estimate(stencil, space, True, lacking + sum(2 * r + 1 for r in stencil.reach))
+    return _tiled_estimate(stencil, space, True, lacking + sum(2 * r + 1 for r in stencil.reach), fields)
 
 
 def _overlap(stencil: Stencil, space: Space, cost: Costs) -> float:
@@ -96,13 +96,14 @@ def _overlap(stencil: Stencil, space: Space, cost: Costs) -> float:
     return cost.call * (2 + groups) + points * each / plan.parts
 
 
-def _overlap_estimate(stencil: Stencil, space: Space) -> Estimate:
+def _overlap_estimate(stencil: Stencil, space: Space, fields: int = 1) -> Estimate:
     plan = overlap.Plan.of(stencil.reach, space)
     points, item = math.prod(plan.points), float(_item(space))
     symbol = 0.5 * points * item * (1 if stencil.is_even() else 2)
     flops = 5.0 * plan.blocks * points * math.log2(max(points, 2))
     loaded = plan.blocks * points * item
-    return Estimate(flops, loaded + 2 * item * space.size, 2 * plan.parts * plan.group * points * item + symbol)
+    scratch = (1 + fields) * plan.parts * plan.group * points * item
+    return Estimate(flops, loaded + 2 * item * space.size, scratch + symbol, 8.0 * stencil.values.size)
 
 
 def _fft(stencil: Stencil, space: Space, cost: Costs) -> float:
@@ -116,13 +117,16 @@ def _fft(stencil: Stencil, space: Space, cost: Costs) -> float:
     return 2 * cost.call + points * each / (1 if alone else transform_parts(points, space))
 
 
-def _fft_estimate(stencil: Stencil, space: Space) -> Estimate:
+def _fft_estimate(stencil: Stencil, space: Space, fields: int = 1) -> Estimate:
     bases, item = stencil_bases(space, stencil), float(_item(space))
     points = math.prod(basis.length for basis in bases)
     passes = 2 * sum(1 for basis in bases if basis.length > 1)
-    symbol = 0.5 * points * item * (1 if stencil.is_even() else 2)
+    symbols = 1 if stencil.is_even() else 2
     flops = 5.0 * points * math.log2(max(points, 2))
-    return Estimate(flops, (2 * passes + 4) * points * item + symbol, 2 * points * item + symbol)
+    traffic = (2 * passes + 4 + 0.5 * symbols) * points * item
+    held, given = whole_grid_bytes(bases, space.layout, fields, symbols), 8.0 * stencil.values.size
+    # The symbol is made in double precision, from weights on the whole circle, before spectra are touched.
+    return Estimate(flops, traffic, held, given, max(0.0, 16.0 * points - held))
 
 
 def _always(stencil: Stencil, space: Space) -> bool:
@@ -149,7 +153,7 @@ class Method(NamedTuple):
     ----------
     make : its engine for a stencil on a grid
     nanoseconds : predicted time of one convolution
-    estimate : operations, traffic and memory of one convolution
+    estimate : operations and traffic of one convolution, and the memory of what convolves so many fields
     differs : whether it may be quicker on a grid than every other method
     serves : whether it can convolve with a stencil at all
     needs : what it needs for that, in words
@@ -157,7 +161,7 @@ class Method(NamedTuple):
 
     make: Callable[[Stencil, Space], Engine]
     nanoseconds: Callable[[Stencil, Space, Costs], float]
-    estimate: Callable[[Stencil, Space], Estimate]
+    estimate: Callable[..., Estimate]
     differs: Callable[[Stencil, Space], bool] = _always
     serves: Callable[[Stencil, Space], bool] = _always
     needs: str = ""

@@ -73,14 +73,17 @@ class Modulated:
         """Whether one convolution an l is the whole force."""
         return len(self.fields) == 1 and self.before is self.after
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """One or two convolutions an l, and the masks."""
-        layout = Layout.of(grid, 0)
+        layout = Layout.of(grid, 0, dtype)
         space, own = self._on(grid, layout)
         one = crossover.estimate(choose(self.method, own, space, try_out=False), own, space)
         count = len(self.after) * (1 if self._one_way else 2)
-        masks = self.after.nbytes + (0 if self.before is self.after else self.before.nbytes)
-        return Estimate(count * (one.flops + 2 * grid.size), count * (one.bytes + 16.0 * grid.size), one.memory + masks)
+        banks = (self.after,) if self.before is self.after else (self.after, self.before)
+        masks = float(sum(bank.size for bank in banks)) * np.dtype(dtype).itemsize
+        given = one.given + self.profile.nbytes + sum(bank.nbytes for bank in banks if bank.dtype != dtype)
+        flops, traffic = count * (one.flops + 2 * grid.size), count * (one.bytes + 16.0 * grid.size)
+        return Estimate(flops, traffic, one.memory + masks + self.about.bytes_on(layout), given, one.making)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> Linked:
         """The operator on a grid.

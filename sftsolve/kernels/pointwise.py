@@ -69,11 +69,13 @@ class PointwiseMatrix:
             )
         return BoundMatrix(self, np.array([fields.index(name) for name in self.fields], np.int64), grid, layout)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """One pass over the upper triangle of M, over b and over the fields."""
         count = len(self.fields)
         entries = count * (count + 1) // 2 + count
-        return Estimate(2.0 * count**2 * grid.size, 8.0 * (entries + 3 * count) * grid.size, 8.0 * entries * grid.size)
+        given = float(self.matrix.nbytes + self.vector.nbytes)
+        held, traffic = 8.0 * entries * grid.size, 8.0 * (entries + 3 * count) * grid.size
+        return Estimate(2.0 * count**2 * grid.size, traffic, held, given, 24.0 * grid.size)
 
     def __repr__(self) -> str:
         return f"PointwiseMatrix({list(self.fields)}, M{self.matrix.shape}, b{self.vector.shape})"

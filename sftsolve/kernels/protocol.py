@@ -11,6 +11,7 @@ import numpy as np
 
 from sftsolve.errors import ConfigError, GridError
 from sftsolve.grid import Grid
+from sftsolve.memory import Need, of_machine
 from sftsolve.state import Layout, State
 
 # What one kernel may take of the machine's memory: a run holds several states beside it.
@@ -25,14 +26,25 @@ class Estimate:
     ----------
     flops, bytes : floating-point operations, and bytes between processor and memory, of one force
     memory : bytes that the bound operator holds, states not counted
+    given : bytes that are held beside, such as the weights or the matrix from which the operator was made
+    making : bytes that go beyond these while the operator is made
     """
 
     flops: float
     bytes: float
     memory: float
+    given: float = 0.0
+    making: float = 0.0
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.flops + other.flops, self.bytes + other.bytes, self.memory + other.memory)
+        making = max(self.making, other.making)
+        sums = self.flops + other.flops, self.bytes + other.bytes, self.memory + other.memory, self.given + other.given
+        return Estimate(*sums, making)
+
+    @property
+    def need(self) -> Need:
+        """What the operator and its description take of a run's memory."""
+        return Need.of(self.memory + self.given, self.making)
 
     def require(self, what: str, limit: float | None = None, remedy: str | None = None) -> None:
         """Refuse what would not fit.
@@ -66,9 +78,7 @@ def memory_limit() -> float:
     """
     wanted = os.environ.get("SFTSOLVE_MEMORY")
     if wanted is None:
-        if not hasattr(os, "sysconf"):
-            return np.inf
-        return SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return SHARE_OF_MEMORY * of_machine()
     try:
         limit = float(wanted)
     except ValueError:
@@ -149,8 +159,8 @@ class Kernel(Protocol):
         """The operator on a grid for an action with these fields."""
         ...
 
-    def estimate(self, grid: Grid) -> Estimate:
-        """What one force on this grid costs, and the memory of the operator."""
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
+        """What one force on this grid costs, and the memory of the operator, for fields of this type."""
         ...
 
 

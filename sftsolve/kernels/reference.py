@@ -58,6 +58,10 @@ class Reference:
                 raise ActionError(f"about= names field {name!r}", remedy=nearest(str(name), fields))
             self._sources[name] = make_source(f"about of {name}", value)
 
+    def bytes_on(self, layout: Layout) -> float:
+        """Bytes that `padded` fills."""
+        return float(layout.bytes_of(len(self._sources)))
+
     def padded(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> np.ndarray | None:
         """w_ref of all `fields` in padded storage (field, Z, Y, X); None where it vanishes.
 

@@ -77,10 +77,11 @@ class Separable:
         """Number of integrals s_r."""
         return len(self.phi)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """Two passes over phi a force."""
         fields = 3 * 8.0 * grid.size * len(self.fields)
-        return Estimate(4.0 * self.phi.size, 2.0 * self.phi.nbytes + fields, float(self.phi.nbytes))
+        reference = self.about.bytes_on(Layout.of(grid, 0, dtype))
+        return Estimate(4.0 * self.phi.size, 2.0 * self.phi.nbytes + fields, float(self.phi.nbytes), making=reference)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> BoundSeparable:
         """The operator on a grid.

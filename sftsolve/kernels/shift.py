@@ -21,7 +21,7 @@ from sftsolve.kernels.workspaces import stencil_bases, stencil_symbol
 from sftsolve.loops import boxes
 from sftsolve.loops import shift as loops
 from sftsolve.loops.convolution import PERIODIC, ZERO
-from sftsolve.sources import make_source, on_grid
+from sftsolve.sources import ArraySource, make_source, on_grid
 from sftsolve.state import Layout, State
 
 
@@ -59,12 +59,14 @@ class Shift:
         self.coefficients = [make_source("coefficient of Shift", value) for value in given]
         self.about = Reference(self.fields, about)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """One pass over the coefficients a field; coefficients that are numbers cost nothing."""
         twice, arrays = 2.0, len(self._arrays(grid)[1])
         count = len(self.displacements)
         traffic = 8.0 * grid.size * twice * (3 + arrays)
-        return Estimate(2.0 * twice * count * grid.size, traffic, 8.0 * arrays * grid.size)
+        layout = Layout.of(grid, 0, dtype)
+        held = float(np.dtype(dtype).itemsize * arrays * grid.size) + self.about.bytes_on(layout)
+        return Estimate(2.0 * twice * count * grid.size, traffic, held, self._given, 8.0 * arrays * grid.size)
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> BoundShift:
         """The operator on a grid.
@@ -77,6 +79,11 @@ class Shift:
         space = space_of(layout, tuple(PERIODIC if grid.periodic(axis) else ZERO for axis in grid.axes))
         index = (fields.index(self.first), fields.index(self.second))
         return BoundShift(self, index, len(fields), self.about.padded(fields, grid, layout), grid, space)
+
+    @property
+    def _given(self) -> float:
+        """Bytes of coefficients that are arrays."""
+        return float(sum(source.array.nbytes for source in self.coefficients if isinstance(source, ArraySource)))
 
     def on(self, grid: Grid, space: Space) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Displacements (n, 3), rows of the table or -1, numbers, and the table of coefficients (rows, nz, ny, nx)."""

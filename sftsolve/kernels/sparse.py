@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,19 @@ class Sparse:
             if difference.nnz and difference.max() > ASYMMETRY * abs(rows).max():
                 log.warning("the matrix of Sparse(%r, %r) is not symmetric: only A + A^T acts", first, second)
 
-    def estimate(self, grid: Grid) -> Estimate:
+    def estimate(self, grid: Grid, dtype: str = "float64") -> Estimate:
         """Every entry is read once a force, with its column."""
         entries = sum(product.nnz for product in self.products)
         held = entries * (self.matrix.dtype.itemsize + 4.0) + 8.0 * len(self.products) * (grid.size + 1)
-        return Estimate(2.0 * entries, held + 24.0 * grid.size * len(self.products), held)
+        layout = Layout.of(grid, 0, dtype)
+        places, reference = 8.0 * math.prod(layout.padded), self.about.bytes_on(layout)
+        # The operator has the data in common with the description, which holds columns and starts of rows of its own.
+        given = 4.0 * entries + 4.0 * grid.size * len(self.products)
+        if self.matrix is not self.products[0]:
+            given += sum(array.nbytes for array in (self.matrix.data, self.matrix.indices, self.matrix.indptr))
+        return Estimate(
+            2.0 * entries, held + 24.0 * grid.size * len(self.products), held, given + reference, places + 12.0 * entries
+        )
 
     def bind(self, fields: tuple[str, ...], grid: Grid, layout: Layout) -> BoundSparse:
         """The operator on a grid.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -20,6 +21,7 @@ from sftsolve.loops.convolution import MIRROR, PERIODIC, ZERO
 
 WALLS = {"zero": ZERO, "mirror": MIRROR}
 _ROUNDING = float(np.finfo(np.float64).eps)
+_PIECE = 1 << 18  # displacements at which an expression is evaluated at once
 # On the rim of a walled box a kernel must have fallen below this share of its largest value.
 _DECAYED = 0.5
 
@@ -85,9 +87,7 @@ class Stencil:
         cut = []
         for axis in range(size.ndim):
             slabs = size.sum(axis=tuple(other for other in range(size.ndim) if other != axis))
-            first = int(np.searchsorted(np.cumsum(slabs), allowed, side="right"))
-            last = int(np.searchsorted(np.cumsum(slabs[::-1]), allowed, side="right"))
-            cut.append((0, 1) if first >= len(slabs) else (first, len(slabs) - last))
+            cut.append(_without_ends(slabs, allowed))
         values = np.ascontiguousarray(self.values[tuple(slice(*ends) for ends in cut)])
         return Stencil(values, tuple(low + start for low, (start, _) in zip(self.lowest, cut, strict=True)))
 
@@ -157,6 +157,11 @@ class Profile:
             )
         check_finite(f"the kernel of {kernel}", self.array)
 
+    @property
+    def nbytes(self) -> float:
+        """Bytes of what was given."""
+        return 0.0 if self.text is not None else float(self.array.nbytes)
+
     def on(self, grid: Grid, ends: tuple[int, ...]) -> Stencil:
         """Weights on a grid; `ends` has one of `PERIODIC`, `ZERO`, `MIRROR` an axis of the grid.
 
@@ -178,10 +183,7 @@ class Profile:
         return stencil
 
     def _sampled(self, grid: Grid, ends: tuple[int, ...]) -> Stencil:
-        ranges = [_displacements(n, end) for n, end in zip(grid.shape, ends, strict=True)]
-        size = float(np.prod([len(m) for m in ranges]))
-        Estimate(0.0, 0.0, 32.0 * size).require(f"the kernel of {self.kernel}", remedy="give the kernel as a small array")
-        mesh = dict(zip(grid.axes, np.ix_(*[m * h for m, h in zip(ranges, grid.spacing, strict=True)]), strict=True))
+        """The expression on all displacements that matter: it is evaluated piece by piece, and twice, so that no more is held."""
         lacking = sorted({leaf.text for leaf in leaves(self._tree)} & set(AXES) - set(grid.axes))
         if lacking:
             raise ExpressionError(
@@ -189,27 +191,57 @@ class Profile:
                 expected=f"an expression of {', '.join(grid.axes)} and r",
                 given=", ".join(lacking),
             )
-        with np.errstate(all="ignore"):
-            values = evaluate(self._tree, {**self.parameters, **mesh, "r": np.sqrt(sum(part**2 for part in mesh.values()))})
-        values = np.array(np.broadcast_to(np.asarray(values, float), [len(m) for m in ranges]))
+        ranges = [_displacements(n, end) for n, end in zip(grid.shape, ends, strict=True)]
+        profiles, largest = [np.zeros(len(m)) for m in ranges], 0.0
+        peaks = [np.zeros(len(m)) for m in ranges]
+        for start, values in self._pieces(grid, ranges):
+            self._check_finite(values, ranges, start)
+            size = np.abs(values)
+            for axis, (profile, peak) in enumerate(zip(profiles, peaks, strict=True)):
+                place = slice(start, start + len(size)) if axis == 0 else slice(None)
+                others = tuple(other for other in range(size.ndim) if other != axis)
+                profile[place] += size.sum(axis=others)
+                np.maximum(peak[place], size.max(axis=others), out=peak[place])
+            largest = max(largest, float(size.max()))
+        self._check_decay(peaks, largest, grid, ends)
+        # Half of what `Stencil.trimmed` may leave out; it has the last word.
+        allowed = 0.25 * _ROUNDING * profiles[0].sum() / (2 * len(ranges))
+        kept = [m[slice(*_without_ends(profile, allowed))] for m, profile in zip(ranges, profiles, strict=True)]
+        size = float(np.prod([len(m) for m in kept]))
+        Estimate(0.0, 0.0, 8.0 * size).require(f"the kernel of {self.kernel}", remedy="give the kernel as a small array")
+        weights = np.empty([len(m) for m in kept])
+        for start, values in self._pieces(grid, kept):
+            weights[start : start + len(values)] = values
+        return Stencil(weights, tuple(int(m[0]) for m in kept))
+
+    def _pieces(self, grid: Grid, ranges: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Values on a box of displacements, some planes of its first axis at a time: (number of the first, values)."""
+        step = max(1, _PIECE // max(1, math.prod(len(m) for m in ranges[1:])))
+        for start in range(0, len(ranges[0]), step):
+            part = [ranges[0][start : start + step], *ranges[1:]]
+            mesh = dict(zip(grid.axes, np.ix_(*[m * h for m, h in zip(part, grid.spacing, strict=True)]), strict=True))
+            with np.errstate(all="ignore"):
+                values = evaluate(self._tree, {**self.parameters, **mesh, "r": np.sqrt(sum(x**2 for x in mesh.values()))})
+            yield start, np.broadcast_to(np.asarray(values, float), [len(m) for m in part])
+
+    def _check_finite(self, values: np.ndarray, ranges: Sequence[np.ndarray], start: int) -> None:
         bad = ~np.isfinite(values)
         if bad.any():
             where = np.unravel_index(int(np.argmax(bad)), values.shape)
+            index = (int(where[0]) + start, *(int(i) for i in where[1:]))
             raise ActionError(
                 f"the kernel of {self.kernel} is not finite",
                 expected="finite values at every displacement",
-                given=f"{values[where]} at displacement {tuple(int(m[i]) for m, i in zip(ranges, where, strict=True))} (cells)",
+                given=f"{values[where]} at displacement {tuple(int(m[i]) for m, i in zip(ranges, index, strict=True))} (cells)",
                 remedy="soften it, such as 1/sqrt(r**2 + e**2) for 1/r",
             )
-        self._check_decay(values, grid, ends)
-        return Stencil(values, tuple(int(m[0]) for m in ranges))
 
-    def _check_decay(self, values: np.ndarray, grid: Grid, ends: tuple[int, ...]) -> None:
-        largest = float(np.abs(values).max())
+    def _check_decay(self, peaks: Sequence[np.ndarray], largest: float, grid: Grid, ends: tuple[int, ...]) -> None:
+        """Look at the rim of the box; `peaks` are the largest sizes by displacement along each axis."""
         for number, (axis, end) in enumerate(zip(grid.axes, ends, strict=True)):
-            if end == PERIODIC or values.shape[number] < 3:
+            if end == PERIODIC or len(peaks[number]) < 3:
                 continue
-            rim = float(max(np.abs(values.take(0, number)).max(), np.abs(values.take(-1, number)).max()))
+            rim = float(max(peaks[number][0], peaks[number][-1]))
             if rim > _DECAYED * largest:
                 raise ActionError(
                     f"the kernel of {self.kernel} does not decay on the walled axis {axis}",
@@ -238,6 +270,13 @@ class Profile:
 
     def __repr__(self) -> str:
         return repr(self.text) if self.text is not None else f"k{self.array.shape}"
+
+
+def _without_ends(slabs: np.ndarray, allowed: float) -> tuple[int, int]:
+    """First and last (excluded) of sizes that remain where no more than `allowed` is left out at each end."""
+    first = int(np.searchsorted(np.cumsum(slabs), allowed, side="right"))
+    last = int(np.searchsorted(np.cumsum(slabs[::-1]), allowed, side="right"))
+    return (0, 1) if first >= len(slabs) else (first, len(slabs) - last)
 
 
 def _displacements(n: int, end: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from sftsolve.kernels.engines import Side, Space
 from sftsolve.kernels.stencil import Stencil
 from sftsolve.kernels.transforms import Basis, Transform
 from sftsolve.loops import boxes, convolution, spectral
+from sftsolve.state import Layout
 
 # SciPy's transforms have threads of their own, which wait for those of the loops wherever the two take turns: from how many
 # points on transforms are divided, and from how many on the passes between them are, too.
@@ -122,6 +123,14 @@ class WholeGrid:
     @property
     def bytes(self) -> float:
         return float(self.spectra.nbytes + self._work.nbytes)
+
+
+def whole_grid_bytes(bases: tuple[Basis, Basis, Basis], layout: Layout, count: int, symbols: float) -> float:
+    """Bytes of a `WholeGrid` with `count` spectra, and of so many real symbols."""
+    transform = Transform(bases, layout.dtype, 1)
+    modes = float(math.prod(transform.modes))
+    spectrum, item = modes * np.dtype(transform.spectrum_dtype).itemsize, np.dtype(layout.dtype).itemsize
+    return count * spectrum + math.prod(transform.work_shape) * item + symbols * modes * item
 
 
 class Spectral:

@@ -35,7 +35,7 @@ log = logging.getLogger("sftsolve")
 # A kernel with constant coefficients joins varying ones where it is at least this stiff beside them: it costs transforms.
 _STIFF = 0.1
 # Stiffness that varies by more than this factor is preconditioned by multigrid rather than by the modes of its mean.
-_CONTRAST = 2.0
+CONTRAST = 2.0
 
 Coefficients = dict[tuple[int, int, Offset], float]
 
@@ -133,7 +133,7 @@ class Split:
             return CellPart(layout, reaction, modes, bounds.pair)
         whole = is_face_form(form, self.order)
         multigrids = None
-        if diagonal is None and (whole or _contrast(form) > _CONTRAST) and can_coarsen(grid.shape, self._periodic):
+        if diagonal is None and (whole or contrast(form) > CONTRAST) and can_coarsen(grid.shape, self._periodic):
             multigrids = self._multigrids(form, reaction, values)
         if whole and multigrids is not None:
             if mixed:
@@ -189,7 +189,7 @@ class Split:
         return max(float(walls.max()) for walls in Faces(form, self.fields, self.still, values).reaction)
 
 
-def _contrast(form: Form) -> float:
+def contrast(form: Form) -> float:
     """By how much the stiffness of a form varies; 0 where second derivatives are stiff."""
     if any(isinstance(slot, Derivative) and len(slot.axes) > 1 for pair in form.stiffness for slot in pair):
         return 0.0

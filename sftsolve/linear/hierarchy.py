@@ -119,11 +119,21 @@ def plans_of(table: np.ndarray) -> np.ndarray:
     return plans
 
 
-def store_of(table: np.ndarray) -> np.ndarray:
-    """Zeros for all arrays of all levels, (6, cells), aligned; rows of the store lie an odd number of cache lines apart."""
+def _lines(table: np.ndarray) -> int:
+    """Cache lines of one array of all levels."""
     last = table[-1]
     size = int(last[planes.OFFSET] + last[planes.NZ] * last[planes.NY] * last[planes.ROW])
-    lines = -(-size // _LINE) | 1
+    return -(-size // _LINE) | 1
+
+
+def bytes_of(table: np.ndarray) -> float:
+    """Bytes of all arrays of all levels."""
+    return 6.0 * 4.0 * _LINE * _lines(table)
+
+
+def store_of(table: np.ndarray) -> np.ndarray:
+    """Zeros for all arrays of all levels, (6, cells), aligned; rows of the store lie an odd number of cache lines apart."""
+    lines = _lines(table)
     raw = np.zeros(6 * lines * _LINE + _LINE, np.float32)
     skip = (-raw.ctypes.data % 64) // 4
     return raw[skip : skip + 6 * lines * _LINE].reshape(6, lines * _LINE)

@@ -37,6 +37,11 @@ class ConjugateGradients:
         self._limit, self._eps = limit, float(np.finfo(layout.dtype).eps)
         self.residual, self.step, self.image, self.better = (layout.zeros(count) for _ in range(4))
 
+    @staticmethod
+    def bytes_of(layout: Layout, count: int) -> float:
+        """Bytes that a solver of `count` fields holds, from its first solve on."""
+        return float(layout.bytes_of(4 * count))
+
     def solve(
         self, apply: Operator, precondition: Operator, right: np.ndarray, out: np.ndarray, guess: bool = False, rtol: float = 1e-8
     ) -> int:

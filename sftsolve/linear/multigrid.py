@@ -21,6 +21,7 @@ from sftsolve.linear.krylov import ConjugateGradients
 from sftsolve.loops import multigrid as loops
 from sftsolve.loops import multigrid_outer as outer
 from sftsolve.loops import multigrid_planes as planes
+from sftsolve.memory import Need
 from sftsolve.parallel import SMALL, slabs
 from sftsolve.state import Layout
 
@@ -106,6 +107,21 @@ class Multigrid:
         self._iterate = ConjugateGradients(layout, 1, threads=self._threads)
         self._cells, self._eps = cells, float(np.finfo(layout.dtype).eps)
         self.reductions: list[float] = []
+
+    @staticmethod
+    def need(layout: Layout, periodic: Sequence[bool], reacts: bool) -> Need:
+        """What the solver takes of memory: its coefficients in double precision, and all levels in single precision.
+
+        The arrays of the conjugate gradients, which only difficult coefficients ask for, are not counted.
+
+        Parameters
+        ----------
+        reacts : whether there is a reaction; zeros that nobody writes to take no memory
+        """
+        extents, closed = _on_three_axes(layout.shape[3 - layout.dimension :], periodic)
+        table = hierarchy.table_of(hierarchy.coarsen(extents, closed, (1.0, 1.0, 1.0)), closed)
+        cells = 8.0 * math.prod(extents)
+        return Need.of((layout.dimension + reacts) * cells + hierarchy.bytes_of(table), cells)
 
     def _build(self, faces: list[np.ndarray], reaction: np.ndarray, closed: Sequence[bool]) -> None:
         """Fill the levels; coefficients are in units of a power of two near the largest."""

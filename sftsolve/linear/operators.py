@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -84,8 +85,15 @@ class Cells:
         self._bound.add_jvp(state, state, State(self._layout, out, None), 0.0)
 
 
-def reaction_of(action: Action, grid: Grid, reaction: Mapping[tuple[int, int], np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
-    """The matrix between fields in every cell, (a, b), a <= b: that of the local cost and those of the kernels."""
+def reaction_of(
+    action: Action, grid: Grid, reaction: Mapping[tuple[int, int], np.ndarray], cells: Any = ...
+) -> dict[tuple[int, int], np.ndarray]:
+    """The matrix between fields in every cell, (a, b), a <= b: that of the local cost and those of the kernels.
+
+    Parameters
+    ----------
+    cells : index of those that are asked for, all by default
+    """
     total = dict(reaction)
     for kernel in action.kernels:
         if isinstance(kernel, PointwiseMatrix) and kernel.matrix.shape[2:] == grid.shape:
@@ -93,6 +101,6 @@ def reaction_of(action: Action, grid: Grid, reaction: Mapping[tuple[int, int], n
             for i, a in enumerate(index):
                 for j, b in enumerate(index):
                     if a <= b:
-                        entry = 0.5 * (kernel.matrix[i, j] + kernel.matrix[j, i])
+                        entry = 0.5 * (kernel.matrix[i, j][cells] + kernel.matrix[j, i][cells])
                         total[a, b] = total.get((a, b), np.zeros(())) + entry
     return total

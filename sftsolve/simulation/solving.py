@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sftsolve.action import Action
-from sftsolve.analysis import refuse_ill_posed
+from sftsolve.analysis import Run, refuse_ill_posed, refuse_too_large
 from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
 from sftsolve.output import HDF5Writer, MemoryWriter, Result
 from sftsolve.simulation.run import simulate
 from sftsolve.simulation.times import Times
-from sftsolve.stepping import Tolerance, check_memory, resolve
+from sftsolve.stepping import Tolerance, resolve
 from sftsolve.system import discretise
 
 
@@ -76,9 +76,10 @@ def solve(
     # Everything that can be wrong with the arguments, before anything is compiled.
     known = resolve(method, Tolerance.of(rtol, atol, action.fields).rtol)
     times = Times(end, clock, save_every, save_at, scalars_every)
-    times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
+    _, due = times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
     writer = MemoryWriter() if output is None else HDF5Writer(output, overwrite)
-    check_memory(known, len(action.fields), grid, dtype, dynamics == "damped")
+    kept = 0 if output is not None else sum(event.snapshot for event in due) + 1
+    refuse_too_large(Run(action, grid, initial, order, dynamics, known, dtype, kept, len(due) > 1))
     system = discretise(action, grid, order=order, dynamics=dynamics, dtype=dtype)
     state = system.state(initial, velocity)
     if not allow_ill_posed:

@@ -6,7 +6,7 @@ of frames and mini-batches. `make_source` tells them apart by what was given.
 
 from sftsolve.sources.arrays import as_array, on_grid, open_dataset, read_dataset
 from sftsolve.sources.batches import BatchSchedule, MiniBatches
-from sftsolve.sources.bound import BoundSources, forms, moving
+from sftsolve.sources.bound import BoundSources, bytes_of, forms, moving
 from sftsolve.sources.expressions import ExpressionSource, function_of_time
 from sftsolve.sources.make import make_source
 from sftsolve.sources.moving import Form, Moving, TimeSource
@@ -31,6 +31,7 @@ __all__ = [
     "TimeSeries",
     "TimeSource",
     "as_array",
+    "bytes_of",
     "evaluate_on",
     "forms",
     "function_of_time",

@@ -176,6 +176,10 @@ class MiniBatches(TimeSource):
     def bind(self, name: str, grid: Grid, parameters: Mapping[str, float]) -> MovingBatches:
         return MovingBatches(self.form(name, grid, parameters), self, self._opened(grid), grid)
 
+    def bytes_on(self, grid: Grid) -> float:
+        """Bytes that it holds beside the array of a run."""
+        return 0.0 if self._frames is None else self._frames.bytes_on(grid)
+
     def values_at(self, grid: Grid, parameters: Mapping[str, float], t: float) -> np.ndarray:
         out = np.empty(grid.shape)
         self.reduce_into(self._opened(grid), self.schedule.number(t), grid, out)

@@ -23,6 +23,12 @@ def forms(sources: Mapping[str, Source], grid: Grid, parameters: Mapping[str, fl
     return {name: source.form(name, grid, parameters) for name, source in found.items() if source is not None}
 
 
+def bytes_of(source: Source, grid: Grid) -> float:
+    """Bytes that a source holds beside the arrays that a run makes of it."""
+    count = getattr(source, "bytes_on", None)
+    return 0.0 if count is None else float(count(grid))
+
+
 class BoundSources:
     """Values of all sources: arrays to be written once or on change, and scalars that belong to a time.
 

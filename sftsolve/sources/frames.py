@@ -60,6 +60,10 @@ class Frames:
             raise GridError(f"{self.what} are not real", expected="real numbers", given=f"dtype {found.dtype}")
         return OpenFrames(self.what, found, keep)
 
+    def bytes_on(self, grid: Grid, keep: int = 1) -> float:
+        """Bytes that they hold; as `open` says, of a file."""
+        return float(8 * keep * grid.size if self._array is None else self._array.nbytes)
+
     def count(self) -> int:
         """Number of frames."""
         if self._array is not None:

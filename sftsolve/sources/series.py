@@ -73,6 +73,10 @@ class TimeSeries(TimeSource):
         # Two frames more than a window: steps that reach over a time of the series go back and forth between two windows.
         return MovingSeries(name, self.form(name, grid, parameters), self, self._frames.open(grid, keep=self.window + 2))
 
+    def bytes_on(self, grid: Grid) -> float:
+        """Bytes that it holds beside the arrays of a run."""
+        return self._frames.bytes_on(grid, self.window + 2)
+
     def values_at(self, grid: Grid, parameters: Mapping[str, float], t: float) -> np.ndarray:
         self.check_range(t, t, "this series")
         frames, total = self._frames.open(grid), np.zeros(grid.shape)

@@ -29,6 +29,10 @@ class ArraySource:
 
     array: np.ndarray
 
+    def bytes_on(self, grid: Grid) -> float:
+        """Bytes that it holds beside what a run makes of it."""
+        return float(self.array.nbytes)
+
     def values(self, grid: Grid, parameters: Mapping[str, float]) -> np.ndarray:
         return self.array
 

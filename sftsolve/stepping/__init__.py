@@ -3,7 +3,7 @@
 from sftsolve.stepping.control import ANY_STEP, PIController, StepRule, Tolerance
 from sftsolve.stepping.failure import too_many, too_short
 from sftsolve.stepping.fixed import FixedSteps, check_whole, whole_steps
-from sftsolve.stepping.registry import STEPPERS, Method, Stepper, check_memory, make_stepper, registers, resolve
+from sftsolve.stepping.registry import STEPPERS, Method, Setting, Stepper, make_stepper, resolve
 from sftsolve.stepping.schedule import Event, UserClock, events, scalar_schedule, snapshot_schedule
 from sftsolve.stepping.stiffness import Pace
 from sftsolve.stepping.watch import Interrupts, ProgressBar
@@ -18,15 +18,14 @@ __all__ = [
     "PIController",
     "Pace",
     "ProgressBar",
+    "Setting",
     "StepRule",
     "Stepper",
     "Tolerance",
     "UserClock",
-    "check_memory",
     "check_whole",
     "events",
     "make_stepper",
-    "registers",
     "resolve",
     "scalar_schedule",
     "snapshot_schedule",

@@ -69,6 +69,7 @@ class DiscreteGradient(OneStep):
     system: Any
     order_in_band: ClassVar[float] = 1.5
     dynamics: ClassVar[tuple[str, ...]] = ("damped", "gradient-flow")
+    linear: ClassVar[str] = "solves"
     error_exponent = 3
 
     def __init__(self, system: Any):

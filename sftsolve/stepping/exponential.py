@@ -26,8 +26,10 @@ from sftsolve.stepping.control import StepRule, Tolerance
 from sftsolve.stepping.explicit import error_rule
 from sftsolve.stepping.exponential_tableau import KROGSTAD, ExponentialTableau, Row
 
-# Tables of steps are kept for when a step comes back, up to this size (three at least).
-_TABLE_BYTES = 1 << 25
+# Tables of steps are kept for when a step comes back, up to this size, but some at least. Numbers that a mode has in a table, and
+# tables that most runs come to need.
+_TABLE_BYTES, _FEWEST = 1 << 25, 3
+_RESPONSES, _MANY = 4, 8
 _STAGES = len(KROGSTAD.rows) - 1
 # Error estimate h (4 phi_3 - phi_2)(N_4 - N(y_1)): the weights of phi_1, phi_2, phi_3. Three times it, because steps are long:
 # where the linear part is exact, a run may take ten of them, each with its whole error.
@@ -234,19 +236,21 @@ class ModeExact(ExponentialRungeKutta):
         real = self._scratch[0].real.dtype
         self._eigenvalues = Folded(modes.table.values.astype(real, copy=False), modes.table.place)
         self._tables: OrderedDict[tuple[float, float, float], np.ndarray] = OrderedDict()
-        self._shape = (4, self._eigenvalues.values.size)
-        self._most = max(3, int(_TABLE_BYTES // max(4 * self._eigenvalues.values.nbytes, 1)))
+        self._shape = (_RESPONSES, self._eigenvalues.values.size)
+        self._most = max(_FEWEST, int(_TABLE_BYTES // max(_RESPONSES * self._eigenvalues.values.nbytes, 1)))
         self._real = real
         self._at_hand = self._accepted = False
         self._drag = 0.0
 
     @staticmethod
     def registers(damped: bool) -> int:
-        """Arrays as large as the fields that a stepper holds beside the state; spectra, and three tables of two arrays each, too.
+        """Arrays as large as the fields that a stepper holds beside the state, and spectra, but for the tables of its steps."""
+        return 17 if damped else 12
 
-        Between walls, where there are as many real modes as cells, tables and eigenvalues are twice as large.
-        """
-        return (17 if damped else 12) + 6
+    @staticmethod
+    def tables_of(table: float) -> float:
+        """Bytes of the tables of as many steps as most runs take, where a table with a number a mode takes so many."""
+        return max(_FEWEST * _RESPONSES * table, min(_TABLE_BYTES, _MANY * _RESPONSES * table))
 
     def reset(self) -> None:
         super().reset()

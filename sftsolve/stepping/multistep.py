@@ -60,7 +60,8 @@ class Multistep(Implicit):
         self.order, self.method = order, f"sbdf{order}"
         self._starter = AdditiveRungeKutta(system)
         # R, then G = L w of the new state; M; N of the state.
-        self._right, self._other, self._remainder = self._array(), self._array(), self._array()
+        self._right, self._remainder = self._array(), self._array()
+        self._other = self._array() if self._damped else self._right
         self._free = [Level(self._array(), self._array() if self._damped else None, self._array()) for _ in range(order)]
         self._history: list[Level] = []  # the state before first
         self._split = False
@@ -70,7 +71,7 @@ class Multistep(Implicit):
     @staticmethod
     def registers(order: int, damped: bool) -> int:
         """Number of arrays as large as the fields that a stepper holds beside the state."""
-        return order * (3 if damped else 2) + (6 if damped else 5) + AdditiveRungeKutta.registers(damped)
+        return order * (3 if damped else 2) + (6 if damped else 4) + AdditiveRungeKutta.registers(damped)
 
     @property
     def starting(self) -> bool:

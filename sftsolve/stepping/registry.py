@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from sftsolve.errors import ConfigError, GridError, nearest
-from sftsolve.grid import Grid
-from sftsolve.state import Layout, State
+from sftsolve.errors import ConfigError, nearest
+from sftsolve.linear.foresight import Foresight, foresee
+from sftsolve.memory import Need, of_machine
+from sftsolve.state import State
 from sftsolve.stepping.auto import Automatic, explicit_method
 from sftsolve.stepping.control import StepRule, Tolerance
 from sftsolve.stepping.descent import Descent, HeavyBall, Nesterov
@@ -93,6 +93,22 @@ class Stepper(Protocol):
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What decides on a stepper's memory.
+
+    Attributes
+    ----------
+    array : bytes of an array of all fields
+    damped : whether there are velocities
+    linear : the linear part, None where there is none
+    """
+
+    array: float
+    damped: bool
+    linear: Foresight | None
+
+
+@dataclass(frozen=True)
 class Method:
     """What is known of a method before a stepper is built.
 
@@ -102,6 +118,9 @@ class Method:
     order : order of accuracy in time
     domain : values of gamma at which it has that order in practice, infinity for the gradient flow
     registers : arrays as large as the fields that it holds beside the state, from whether the dynamics is damped
+    linear : what it asks the linear part of the force for: "nothing", its "modes" or "solves"
+    bare : registers where the force has no linear part, if that makes a difference
+    tables : bytes of tables over the modes of the linear part, from those of one with a number a mode
     dynamics : those that it can step
     order_in_band : for gamma of 10 to 100, where slopes vary with the step, what they do not fall below; None if that is `order`
     """
@@ -112,6 +131,18 @@ class Method:
     registers: Callable[[bool], int]
     dynamics: tuple[str, ...] = ("damped", "gradient-flow", "slow-manifold")
     order_in_band: float | None = None
+    linear: str = "nothing"
+    bare: Callable[[bool], int] | None = None
+    tables: Callable[[float], float] | None = None
+
+    def need(self, setting: Setting) -> Need:
+        """What its stepper takes of memory, and the solves that it asks for."""
+        part = setting.linear
+        registers = self.bare if part is None and self.bare is not None else self.registers
+        beside = part.solving if part is not None and self.linear == "solves" else 0.0
+        if part is not None and self.tables is not None:
+            beside += self.tables(part.table)
+        return Need.of(registers(setting.damped) * setting.array + beside)
 
 
 def _explicit(method: str) -> Method:
@@ -126,7 +157,8 @@ def _explicit(method: str) -> Method:
 
 def _of(kind: Any) -> Method:
     """A stepper whose class says all that there is to know."""
-    return Method(kind, kind.order, kind.domain, kind.registers, kind.dynamics, getattr(kind, "order_in_band", None))
+    band, linear = getattr(kind, "order_in_band", None), getattr(kind, "linear", "nothing")
+    return Method(kind, kind.order, kind.domain, kind.registers, kind.dynamics, band, linear)
 
 
 STEPPERS: dict[str, Method] = {method: _explicit(method) for method in explicit_methods()}
@@ -139,7 +171,7 @@ def _multistep(order: int, system: Any) -> Stepper:
 _WEAK, _BAND, _STRONG = (0.0, 1.0), (10.0, 30.0, 100.0), (1e4, 1e8, math.inf)
 # At gamma = 100 the error of ark436 stays where it is (1e-8 on the reference problem) until steps resolve the layer.
 STEPPERS["ark436"] = Method(
-    AdditiveRungeKutta, 4, (*_WEAK, *_BAND[:2], *_STRONG), AdditiveRungeKutta.registers, order_in_band=1.5
+    AdditiveRungeKutta, 4, (*_WEAK, *_BAND[:2], *_STRONG), AdditiveRungeKutta.registers, order_in_band=1.5, linear="solves"
 )
 for _order in (2, 3, 4):
     # For weak friction sbdf3 and sbdf4 take the steps of ark436 (`Multistep`).
@@ -150,8 +182,18 @@ for _order in (2, 3, 4):
         _domain,
         partial(Multistep.registers, _order),
         order_in_band=2.0 if _order == 2 else 1.5,
+        linear="solves",
     )
-STEPPERS["etdrk4"] = Method(exponential, 4, (*_WEAK, *_BAND, *_STRONG), ModeExact.registers, order_in_band=1.0)
+STEPPERS["etdrk4"] = Method(
+    exponential,
+    4,
+    (*_WEAK, *_BAND, *_STRONG),
+    ModeExact.registers,
+    order_in_band=1.0,
+    linear="modes",
+    bare=FrictionExact.registers,
+    tables=ModeExact.tables_of,
+)
 STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (*_WEAK, *_BAND, *_STRONG), FrictionExact.registers, order_in_band=1.0)
 
 _CLASSES: tuple[Any, ...] = (Leapfrog, Leapfrog4, RungeKuttaChebyshev, DiscreteGradient, Descent, HeavyBall, Nesterov)
@@ -187,47 +229,15 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | No
     ConfigError : an unknown name, or a method that cannot step this dynamics
     """
     if method == "auto" and state is not None and end is not None:
-        damped, fields = system.clock.damped, len(system.fields)
+        damped, array = system.clock.damped, float(system.layout.bytes_of(len(system.fields)))
 
         def fits(name: str) -> bool:
-            return system.layout.bytes_of(_arrays(name, damped) * fields) <= _memory()
+            method = STEPPERS[name]
+            asks = method.linear != "nothing"
+            linear = foresee(system.action, system.grid, system.order, system.layout) if asks else None
+            building = linear.building if linear else Need()
+            state = Need.of((1 + damped) * array)
+            return (state + building + method.need(Setting(array, damped, linear))).most <= of_machine()
 
         return Automatic(system, state, end, rtol, lambda name: STEPPERS[name].build(system), fits)
     return STEPPERS[resolve(method, rtol)].build(system)
-
-
-def registers(method: str, damped: bool) -> int:
-    """Number of arrays as large as the fields that a method holds beside the state."""
-    return STEPPERS[method].registers(damped)
-
-
-def _arrays(method: str, damped: bool) -> int:
-    """Arrays as large as the fields of a run: the method's and the state's."""
-    return registers(method, damped) + (2 if damped else 1)
-
-
-def check_memory(method: str, fields: int, grid: Grid, dtype: str, damped: bool) -> None:
-    """Refuse a run that cannot fit into this machine's memory, before any of it is made.
-
-    Raises
-    ------
-    GridError : the arrays of state and stepper alone are larger
-    """
-    arrays = _arrays(method, damped)
-    needed = Layout.of(grid, 1, dtype).bytes_of(arrays * fields)
-    room = _memory()
-    if needed > room:
-        raise GridError(
-            f"the run does not fit into memory: {method} needs {arrays} arrays of the size of the fields",
-            expected=f"at most {room / 2**30:.3g} GiB",
-            given=f"{needed / 2**30:.3g} GiB for {fields} field(s) on {' x '.join(map(str, grid.shape))} cells",
-            remedy="take a coarser grid, or rk32, which holds the fewest arrays",
-        )
-
-
-def _memory() -> float:
-    """Bytes of memory of this machine; infinite where that cannot be found out."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf
