@@ -192,3 +192,16 @@ def test_failure_of_the_solve_is_a_rejection():
     assert stepper.step(state, 30.0, LOOSE) > 1.0
     assert np.array_equal(state.w, before.w) and state.step == 0
     assert stepper.step(state, 0.1, LOOSE) <= 1.0
+
+
+@pytest.mark.parametrize("dynamics", ["gradient-flow", "damped"])
+@pytest.mark.parametrize(
+    "cost", ["w**2 - J*w", "grad2(w)/200 + w**2 + w**4/4 - J*w", "100 + (w**2 - 1)**2/4", "1 - cos(3*w) - J*w"]
+)
+def test_runs_to_equilibrium(cost, dynamics):
+    """There differences of the cost are rounding, and shall not stop the steps; they grow until nothing moves."""
+    action = sft.Action(["w"], cost, sources={"J": "cos(2*pi*x)"} if "J" in cost else {}, friction=sft.Friction(gamma=3.0))
+    problem = sft.discretise(action, sft.Grid((16,), (1.0,)), dynamics=dynamics)
+    state = problem.state({"w": "0.4*cos(2*pi*x) + 0.1"})
+    simulate(problem, state, "discrete-gradient", end=60.0, rtol=1e-6, progress=False, max_steps=1500)
+    assert np.abs(problem.force(state.w)).max() < 1e-7

@@ -22,8 +22,11 @@ _JACOBIAN = 2.0 / 3.0
 _NEWTON, _KRYLOV = 20, 500
 # Newton's method is done when it moves w by less than this part of the step; each of its solves gains a factor 1000.
 _DONE, _GAIN, _INNER = 1e-10, 1e-3, 1e-2
-# Where rounding stops it before, it has to be this close.
-_CLOSE = 1e-6
+# Where rounding stops it before, it has to be this close, or as close as so many roundings of w.
+_CLOSE, _ROUNDINGS = 1e-6, 64.0
+# What two Gauss points leave of the work along a step falls as its fifth power. For steps shorter than this part of w it is below
+# the rounding of the cost, which, divided by the square of the step, would take the place of the correction.
+_SHORT = 1e-4
 # Error reported where Newton's method failed: the next step is half as long.
 _FAILED = 8.0
 _SMALL = 1e-2
@@ -84,6 +87,7 @@ class DiscreteGradient(OneStep):
         layout = self._layout
         self._passes = Passes(layout, self._count)
         self._volume = system.grid.cell_volume
+        self._noise = 4.0 * float(np.finfo(np.float64).eps)
         # Forces at the two points, and directions of the conjugate gradients after.
         self._one, self._two, self._point = (State(layout, self._array(), None) for _ in range(3))
         self._change, self._rest, self._move = self._array(), self._array(), self._array()
@@ -197,7 +201,7 @@ class DiscreteGradient(OneStep):
         before = math.inf
         for _ in range(_NEWTON):
             square = passes.dot(self._change, self._change)
-            excess = self._mean_force(state, t, cost, square)
+            excess = self._mean_force(state, t, cost, square, passes.rms(square) > _SHORT * size)
             if not math.isfinite(excess):
                 return math.nan
             passes.rest(self._rest, u, self._one.storage, self._change, (carried, pushed, 1.0 + pushed * excess))
@@ -209,21 +213,25 @@ class DiscreteGradient(OneStep):
             if moved <= max(_DONE * length, rounding):
                 return None
             if not moved < 0.5 * before:
-                return None if moved <= _CLOSE * length else _FAILED
+                return None if moved <= max(_CLOSE * length, _ROUNDINGS * rounding) else _FAILED
             before = moved
         return _FAILED
 
-    def _mean_force(self, state: State, t: float, cost: float, square: float) -> float:
-        """Mean of the force at the Gauss points into `_one`; returns the c for which G = mean - c (w_1 - w_0)."""
+    def _mean_force(self, state: State, t: float, cost: float, square: float, resolved: bool) -> float:
+        """Mean of the force at the Gauss points into `_one`; returns the c of G = mean - c (w_1 - w_0), 0 unless `resolved`."""
         for c, out in zip(_POINTS, (self._one, self._two), strict=True):
             self._place(state, c)
             self._evaluate(self._point, out, t)
         work = self._passes.mean(self._one.storage, self._two.storage, self._change)
-        if square == 0.0 or not math.isfinite(work):
+        if not math.isfinite(work):
             return work
+        if square == 0.0 or not resolved:
+            return 0.0
         self._place(state, 1.0)
-        change = self.system.cost_of(self._point, t) - cost
-        return (change / self._volume + work) / square
+        after = self.system.cost_of(self._point, t)
+        if abs(after - cost + work * self._volume) <= self._noise * (abs(after) + abs(cost)):
+            return 0.0
+        return ((after - cost) / self._volume + work) / square
 
     def _place(self, state: State, c: float) -> None:
         """w_0 + c (w_1 - w_0) into `_point`."""
