@@ -9,6 +9,7 @@ import pytest
 
 import sftsolve as sft
 from sftsolve.codegen import cache, vectors
+from sftsolve.codegen import plan as plans
 from sftsolve.errors import FileError
 
 FORCE, JVP, TOTAL = (f"{name}_wide" if vectors.lanes("float64") else name for name in ("force", "jvp", "cost"))
@@ -96,3 +97,23 @@ def test_a_file_that_was_changed_is_written_again(tmp_path, monkeypatch):
     path.write_text("value = 4\n")
     assert cache.load(text).value == 3
     assert path.read_bytes() == text.encode()
+
+
+def test_plans_are_found_by_the_next_process_and_made_anew_where_they_are_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFTSOLVE_CACHE", str(tmp_path))
+    action = sft.Action(["w"], "S/2*grad2(w)", sources={"S": "1 + x"}, friction=sft.Friction(gamma=1.0))
+    made = []
+    monkeypatch.setattr(plans, "_write", lambda *args, call=plans._write: (made.append(1), call(*args))[1])
+
+    def next_process():
+        monkeypatch.setattr(plans, "_PLANS", {})
+        return plans.plan(action, sft.Grid((8,), 1.0))
+
+    first = next_process()
+    assert next_process() == first and len(made) == 1
+    (kept,) = (tmp_path / "kernels").glob("plan_*")
+    kept.write_text("nonsense")
+    assert next_process() == first and len(made) == 2
+    # Another version of the program does not look at it.
+    monkeypatch.setattr(cache, "_program", lambda: "another")
+    assert next_process() == first and len(made) == 3

@@ -7,9 +7,11 @@ bytes under temporary names and rename them.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib.util
 import os
+import pickle
 import stat
 import sys
 import tempfile
@@ -72,6 +74,43 @@ def load(text: str) -> ModuleType:
     sys.modules[name] = module  # Numba looks a function's module up by name
     spec.loader.exec_module(module)
     return module
+
+
+@lru_cache(maxsize=1)
+def _program() -> str:
+    """A hash of all files that have a say in what is generated."""
+    package = Path(__file__).resolve().parents[1]
+    files = [path for room in (".", "codegen", "sources", "friction") for path in sorted((package / room).glob("*.[pj]*"))]
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+_program()  # now: files that change while this process runs are not those that it runs
+
+
+def _place(key: str) -> Path:
+    return cache_folder() / f"plan_{digest(_program() + key)}"
+
+
+def keep(key: str, found: object) -> None:
+    """Keep what was derived from `key`, a text that tells all of it, for other processes; what cannot be written is not kept."""
+    try:
+        write(_place(key), base64.b64encode(pickle.dumps(found)).decode())
+    except (OSError, FileError):
+        pass  # then others derive it themselves
+
+
+def recall(key: str) -> object | None:
+    """What was kept under a key by this version of the program; None where there is nothing, or nothing that can be read.
+
+    The folder is private to the user, who runs the modules in it too.
+    """
+    try:
+        return pickle.loads(base64.b64decode(_place(key).read_bytes()))  # type: ignore[no-any-return]
+    except Exception:  # whatever a file that was cut short makes of itself
+        return None
 
 
 def write(path: Path, text: str) -> None:

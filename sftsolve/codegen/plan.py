@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sftsolve.action import Action
 from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
-from sftsolve.codegen import marching, mirrors, terms, vectors, walls, wide
+from sftsolve.codegen import cache, marching, mirrors, terms, vectors, walls, wide
 from sftsolve.codegen.module import Module, layer_tap
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
@@ -112,7 +112,7 @@ _MOST_PLANS = 256
 def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64", density: Node | None = None) -> Plan | None:
     """What to generate for an action (or a part of its density) on a grid; None where that vanishes.
 
-    A scan over values makes each plan once.
+    A scan over values makes each plan once, and the next process finds it on disk.
 
     Raises
     ------
@@ -124,8 +124,15 @@ def plan(action: Action, grid: Grid, order: int = 2, real: str = "float64", dens
     if key not in _PLANS:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = discretised(action, grid, order, density)
-        _PLANS[key] = None if found is None else _write(found, action, grid, order, real)
+        # Trees in a key have no text that is sure to tell all of them: such plans are made anew by every process.
+        kept = None if density is not None or action.forms(grid) else f"plan {key!r}"
+        found = None if kept is None else cache.recall(kept)
+        if not isinstance(found, Plan):
+            discrete = discretised(action, grid, order, density)
+            found = None if discrete is None else _write(discrete, action, grid, order, real)
+            if kept is not None and found is not None:
+                cache.keep(kept, found)
+        _PLANS[key] = found
     return _PLANS[key]
 
 
