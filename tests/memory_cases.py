@@ -153,7 +153,8 @@ def run(name: str, cells: int, file: str) -> dict[str, Any]:
     known = {"file": True, "dense": False, "dtype": "float64", "order": 2} | options
     method, dynamics, order, dtype = (known[key] for key in ("method", "dynamics", "order", "dtype"))
     grid = make_grid(cells)
-    friction = FRICTIONS.get(method, sft.Friction(gamma=1e4 if method in ("sbdf3", "sbdf4") or dynamics == "slow-manifold" else 1.0))
+    strong = method in ("sbdf3", "sbdf4") or dynamics == "slow-manifold"
+    friction = FRICTIONS.get(method, sft.Friction(gamma=1e4 if strong else 1.0))
     action = make(grid, friction)
     snapshots = 0 if known["file"] else 2
     promised = sft.check(
