@@ -24,7 +24,7 @@ from sftsolve.linear.modes import Modes
 from sftsolve.linear.multigrid import Multigrid, can_coarsen
 from sftsolve.linear.operators import Cells, Generated, is_mixed, reaction_of, still
 from sftsolve.linear.part import DiagonalPart, LinearPart
-from sftsolve.linear.split import quadratic
+from sftsolve.linear.split import Quadratic, quadratic
 from sftsolve.linear.symbols import Bases, Table, bases_of, symbol, symbols
 from sftsolve.linear.varying import CellPart, Decay, FacePart, VaryingPart
 from sftsolve.linear.woodbury import LowRankPart, Nothing
@@ -35,7 +35,7 @@ log = logging.getLogger("sftsolve")
 # A kernel with constant coefficients joins varying ones where it is at least this stiff beside them: it costs transforms.
 _STIFF = 0.1
 # Stiffness that varies by more than this factor is preconditioned by multigrid rather than by the modes of its mean.
-CONTRAST = 2.0
+_CONTRAST = 2.0
 
 Coefficients = dict[tuple[int, int, Offset], float]
 
@@ -106,13 +106,9 @@ class Split:
         """The part with its varying coefficients; None where nothing that damps varies."""
         action, grid, layout, fields = self.action, self.grid, self.layout, self.fields
         values = {**grid.mesh, **action.parameters, **action.sources_at(grid)}
-        form = quadratic_form(add(self.found.constant, self.found.varying), fields, values)
+        form, reaction = damping(self.found, action, grid, values)
         self.notes += form.notes
-        entries = reaction_of(action, grid, form.reaction)
-        reaction = projected(entries, len(fields), grid.shape) if entries else None
-        reaction = None if reaction is None or not reaction.any() else reaction
-        varies = reaction is not None and bool(np.any(np.ptp(reaction.reshape(len(fields), len(fields), -1), axis=2)))
-        if not (varies or form.varies or (mixed and form.stiffness)):
+        if not needs_cells(form, reaction, mixed):
             return None
         bounds = Bounds(self, form, reaction)
         table = self._symbols(density_of(form.stiffness, mean_of))
@@ -133,7 +129,7 @@ class Split:
             return CellPart(layout, reaction, modes, bounds.pair)
         whole = is_face_form(form, self.order)
         multigrids = None
-        if diagonal is None and (whole or contrast(form) > CONTRAST) and can_coarsen(grid.shape, self._periodic):
+        if diagonal is None and multigrid_serves(form, self.order, grid):
             multigrids = self._multigrids(form, reaction, values)
         if whole and multigrids is not None:
             if mixed:
@@ -189,7 +185,37 @@ class Split:
         return max(float(walls.max()) for walls in Faces(form, self.fields, self.still, values).reaction)
 
 
-def contrast(form: Form) -> float:
+def damping(
+    found: Quadratic, action: Action, grid: Grid, values: Mapping[str, Any], cells: Any = ...
+) -> tuple[Form, np.ndarray | None]:
+    """The quadratic form that damps, and the matrix between fields in every cell, (field, field, *cells); None for zero.
+
+    Parameters
+    ----------
+    found : the quadratic part of the density
+    values : of parameters, coordinates and sources in the cells
+    cells : index of the cells that are looked at, all by default
+    """
+    form = quadratic_form(add(found.constant, found.varying), action.fields, values)
+    entries = reaction_of(action, grid, form.reaction, cells)
+    shape = np.broadcast_to(0.0, grid.shape)[cells].shape
+    reaction = projected(entries, len(action.fields), shape) if entries else None
+    return form, None if reaction is None or not reaction.any() else reaction
+
+
+def needs_cells(form: Form, reaction: np.ndarray | None, mixed: bool) -> bool:
+    """Whether what damps is not the same in all cells; cells at walls of a mixed condition (`mixed`) differ from others."""
+    varies = reaction is not None and bool(np.any(np.ptp(reaction.reshape(*reaction.shape[:2], -1), axis=2)))
+    return varies or form.varies or (mixed and bool(form.stiffness))
+
+
+def multigrid_serves(form: Form, order: int, grid: Grid) -> bool:
+    """Whether the stiffness of a form is preconditioned by multigrid, kernels apart."""
+    periodic = [grid.periodic(axis) for axis in grid.axes]
+    return (is_face_form(form, order) or _contrast(form) > _CONTRAST) and can_coarsen(grid.shape, periodic)
+
+
+def _contrast(form: Form) -> float:
     """By how much the stiffness of a form varies; 0 where second derivatives are stiff."""
     if any(isinstance(slot, Derivative) and len(slot.axes) > 1 for pair in form.stiffness for slot in pair):
         return 0.0

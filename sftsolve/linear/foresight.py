@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from sftsolve.action import Action
-from sftsolve.algebra import ZERO, add
+from sftsolve.algebra import ZERO
 from sftsolve.expression import Derivative
 from sftsolve.grid import Grid
 from sftsolve.kernels.fractional import Fractional
 from sftsolve.kernels.low_rank import LowRank
 from sftsolve.kernels.pointwise import PointwiseMatrix
 from sftsolve.kernels.transforms import Transform
-from sftsolve.linear.build import CONTRAST, contrast
+from sftsolve.linear.build import damping, multigrid_serves, needs_cells
 from sftsolve.linear.faces import is_face_form
-from sftsolve.linear.form import Form, projected, quadratic_form
+from sftsolve.linear.form import Form, quadratic_form
 from sftsolve.linear.krylov import ConjugateGradients
-from sftsolve.linear.multigrid import Multigrid, can_coarsen
-from sftsolve.linear.operators import is_mixed, reaction_of
+from sftsolve.linear.multigrid import Multigrid
+from sftsolve.linear.operators import is_mixed
 from sftsolve.linear.split import Quadratic, quadratic
 from sftsolve.linear.symbols import bases_of
 from sftsolve.memory import Need, in_turn
@@ -115,8 +115,7 @@ class _Looking:
     def _varying(self, found: Quadratic, mixed: bool) -> Foresight | None:
         """As `build.Split` decides, from the coefficients in some cells."""
         form, reaction = self._sampled(found)
-        varies = reaction is not None and bool(np.any(np.ptp(reaction.reshape(self.count, self.count, -1), axis=2)))
-        if not (varies or form.varies or (mixed and form.stiffness)):
+        if not needs_cells(form, reaction, mixed):
             return None
         entries = 0 if reaction is None else self.count * (self.count + 1) // 2
         matrix = Need.of(0.0, self.cells * (self.count**2 if entries else 0))
@@ -127,7 +126,7 @@ class _Looking:
             held = entries * self.cells * item
             return Foresight("cells", in_turn([matrix, modes, Need.of(held, values)]), 0.0, self.table)
         whole = is_face_form(form, self.order)
-        multigrid = (whole or contrast(form) > CONTRAST) and can_coarsen(self.grid.shape, self._periodic)
+        multigrid = multigrid_serves(form, self.order, self.grid)
         reacts = reaction is not None or bool(self.grid.walls)
         stiff = len({slot.text.split(",")[0] for pair in form.stiffness for slot in pair})
         grids = in_turn([Multigrid.need(self.layout, self._periodic, reacts)] * min(stiff, self.count)) if multigrid else Need()
@@ -154,12 +153,7 @@ class _Looking:
         for name in self.steady:
             source = self.action.sources[name]
             values[name] = on_grid(grid, name, source.values(grid, self.action.parameters))[index]
-        form = quadratic_form(add(found.constant, found.varying), self.action.fields, {**values, **self.action.parameters})
-        entries = reaction_of(self.action, grid, form.reaction, index)
-        if not entries:
-            return form, None
-        reaction = projected(entries, self.count, chosen.shape)
-        return form, reaction if reaction.any() else None
+        return damping(found, self.action, grid, {**values, **self.action.parameters}, index)
 
     def _with_low_rank(self, part: Foresight | None) -> Foresight | None:
         """Kernels of low rank that damp are taken for stiff."""

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 from sftsolve.errors import ConfigError, nearest
@@ -231,13 +231,15 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | No
     if method == "auto" and state is not None and end is not None:
         damped, array = system.clock.damped, float(system.layout.bytes_of(len(system.fields)))
 
+        @cache
+        def linear() -> Foresight | None:
+            return foresee(system.action, system.grid, system.order, system.layout)
+
         def fits(name: str) -> bool:
-            method = STEPPERS[name]
-            asks = method.linear != "nothing"
-            linear = foresee(system.action, system.grid, system.order, system.layout) if asks else None
-            building = linear.building if linear else Need()
-            state = Need.of((1 + damped) * array)
-            return (state + building + method.need(Setting(array, damped, linear))).most <= of_machine()
+            found = STEPPERS[name]
+            part = linear() if found.linear != "nothing" else None
+            before = Need.of((1 + damped) * array) + (part.building if part else Need())
+            return (before + found.need(Setting(array, damped, part))).most <= of_machine()
 
         return Automatic(system, state, end, rtol, lambda name: STEPPERS[name].build(system), fits)
     return STEPPERS[resolve(method, rtol)].build(system)
