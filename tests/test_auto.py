@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import sftsolve as sft
+from sftsolve.linear.foresight import foresee
 from sftsolve.simulation import simulate
+from sftsolve.stepping import STEPPERS, Setting, make_stepper, registry
 from sftsolve.stepping.auto import choose
 
 LENGTH = {"damped": 1.0, "gradient-flow": 1.0}
@@ -112,3 +114,18 @@ def test_a_problem_that_turns_stiff_changes_the_method():
     assert 100 < result.stats.force_evaluations < 0.8 * explicit.stats.force_evaluations
     tight = simulate(system, system.state({"w": "1 + 0.1*sin(2*pi*x)"}), "rkc2", end=6.5, rtol=1e-6, progress=False)
     assert np.abs(result.w[-1] / tight.w[-1] - 1).max() < 1e-2
+
+
+def test_auto_counts_what_a_solver_takes_while_it_is_made(monkeypatch):
+    """Room for state, stages and what solves hold, but not for the making of the linear part: then methods that solve are out."""
+    action = sft.Action(["w"], "300*S*grad2(w)/2 + w**4/4", sources={"S": "1 + 0.9*cos(2*pi*x)"}, friction=sft.Friction(gamma=1e4))
+    system = sft.discretise(action, sft.Grid((64, 64), (1.0, 1.0)), dynamics="gradient-flow")
+    state, array = system.state({"w": "cos(2*pi*x)"}), float(system.layout.bytes_of(1))
+    chosen = make_stepper("auto", system, 1e-6, state, 0.1).method.split(" ")[0]
+    linear = foresee(action, system.grid, 2, system.layout)
+    own = array + STEPPERS[chosen].need(Setting(array, False, linear)).most
+    assert STEPPERS[chosen].linear == "solves" and linear.building.most > 0
+    monkeypatch.setattr(registry, "of_machine", lambda: own + linear.building.held)
+    assert make_stepper("auto", system, 1e-6, state, 0.1).method.split(" ")[0] == chosen
+    monkeypatch.setattr(registry, "of_machine", lambda: own + 0.5 * linear.building.held)
+    assert STEPPERS[make_stepper("auto", system, 1e-6, state, 0.1).method.split(" ")[0]].linear == "nothing"
