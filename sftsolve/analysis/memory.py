@@ -102,7 +102,7 @@ def refuse_too_large(run: Run) -> None:
             "the run does not fit into memory: " + ", ".join(f"{name} {_gib(needs[name].most)}" for name in largest),
             expected=f"at most {_gib(room)}",
             given=f"{_gib(needed)} for {len(run.action.fields)} field(s) on {' x '.join(map(str, run.grid.shape))} cells",
-            remedy="take a coarser grid, or rk32, which holds the fewest arrays",
+            remedy='take a coarser grid, dtype="float32", or a method that holds fewer arrays: `check` tells what each takes',
         )
 
 

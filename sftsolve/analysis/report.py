@@ -59,7 +59,7 @@ class Report:
             if growth > 0:
                 lines.append(f"fastest growing mode: rate {growth:.4g} per tau at k = ({wavenumber})")
             else:
-                lines.append(f"all modes decay, at a rate of {-growth:.4g} per tau or more")
+                lines.append(f"all modes decay, at a rate of {0.0 - growth:.4g} per tau or more")
             lines.append(f"stiffest mode of the local force: {self.dispersion.decay:.4g} per tau")
             if not self.well_posed:
                 lines.append(
