@@ -118,7 +118,8 @@ def test_a_problem_that_turns_stiff_changes_the_method():
 
 def test_auto_counts_what_a_solver_takes_while_it_is_made(monkeypatch):
     """Room for state, stages and what solves hold, but not for the making of the linear part: then methods that solve are out."""
-    action = sft.Action(["w"], "300*S*grad2(w)/2 + w**4/4", sources={"S": "1 + 0.9*cos(2*pi*x)"}, friction=sft.Friction(gamma=1e4))
+    cost, sources = "300*S*grad2(w)/2 + w**4/4", {"S": "1 + 0.9*cos(2*pi*x)"}
+    action = sft.Action(["w"], cost, sources=sources, friction=sft.Friction(gamma=1e4))
     system = sft.discretise(action, sft.Grid((64, 64), (1.0, 1.0)), dynamics="gradient-flow")
     state, array = system.state({"w": "cos(2*pi*x)"}), float(system.layout.bytes_of(1))
     chosen = make_stepper("auto", system, 1e-6, state, 0.1).method.split(" ")[0]
