@@ -84,7 +84,12 @@ class _Looking:
 
     @property
     def _folded(self) -> float:
-        """Share of the rows along x of a table that differ (`loops.folding`): waves that run up and down an axis are alike."""
+        """Share of the rows along x of a table that differ (`loops.folding`): waves that run up and down an axis are alike.
+
+        Not to the last bit where the symbol of a convolution, a transform, is among them.
+        """
+        if any(self._joins(kernel) and not isinstance(kernel, Fractional) for kernel in self.action.kernels):
+            return 1.0
         z, y, _ = self.transform.bases
         share = 1.0
         for basis in (z, y):
