@@ -124,7 +124,7 @@ def test_auto_counts_what_a_solver_takes_while_it_is_made(monkeypatch):
     state, array = system.state({"w": "cos(2*pi*x)"}), float(system.layout.bytes_of(1))
     chosen = make_stepper("auto", system, 1e-6, state, 0.1).method.split(" ")[0]
     linear = foresee(action, system.grid, 2, system.layout)
-    own = array + STEPPERS[chosen].need(Setting(array, False, linear)).most
+    own = array + STEPPERS[chosen].need(Setting(array, False, linear, False)).most
     assert STEPPERS[chosen].linear == "solves" and linear.building.most > 0
     monkeypatch.setattr(registry, "of_machine", lambda: own + linear.building.held)
     assert make_stepper("auto", system, 1e-6, state, 0.1).method.split(" ")[0] == chosen

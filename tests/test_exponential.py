@@ -143,10 +143,10 @@ def test_every_weight_of_the_tableau_matters():
 
 @pytest.mark.parametrize("gamma", [2.0, FLOW])
 def test_tables_of_a_step_are_made_once(gamma, monkeypatch):
-    """Two a length, of h/2 and h; a length that comes back, also after others, finds its own; the oldest goes first."""
+    """Three a length, of h/2, h and, for the drive, 3h/4; one that comes back, also after others, is found; the oldest goes first."""
     problem = system(gamma)
     stepper, state = STEPPERS["etdrk4"].build(problem), problem.state({"w": start()})
-    module = __import__("sftsolve.stepping.exponential", fromlist=["tabulate"])
+    module = __import__("sftsolve.stepping.mode_exact", fromlist=["tabulate"])
     lengths, tabulate = [], module.tabulate
     monkeypatch.setattr(module, "tabulate", lambda h, *rest: (lengths.append(h), tabulate(h, *rest)))
 
@@ -156,15 +156,15 @@ def test_tables_of_a_step_are_made_once(gamma, monkeypatch):
         stepper.accept(state)
         return lengths
 
-    assert made(0.02) == [0.01, 0.02]
+    assert made(0.02) == [0.01, 0.02, 0.015]
     assert made(0.02) == []
-    assert made(0.01) == [0.005]
+    assert made(0.01) == [0.005, 0.0075]
     assert made(0.02) == []
-    # Room for three: the step below drives out 0.005, then 0.01.
-    stepper._most = 3
+    # Room for five: the step below drives out those of 0.01, then 0.01 itself, and the one after it the rest, one by one.
+    stepper._most = 5
     first = problem.state({"w": start()})
-    assert made(0.08) == [0.04, 0.08] and len(stepper._tables) == 3
-    assert made(0.02) == [0.01, 0.02] and len(stepper._tables) == 3
+    assert made(0.08) == [0.04, 0.08, 0.06] and len(stepper._tables) == 5
+    assert made(0.02) == [0.01, 0.02, 0.015] and len(stepper._tables) == 5
     # What was written over is not used.
     fresh, again = STEPPERS["etdrk4"].build(problem), problem.state({"w": start()})
     stepper.reset()

@@ -57,6 +57,7 @@ class Run:
         array, damped = float(layout.bytes_of(fields)), self.dynamics == "damped"
         arrays = len(found.names.arrays) if found else 0
         moving = bool(found and found.time_dependent)
+        watched = moving or not clock.constant
         linear = foresee(action, grid, self.order, layout) if method.linear != "nothing" else None
         given = sum(values.nbytes for values in self.initial.values() if isinstance(values, np.ndarray))
         kept = fields * np.dtype(self.dtype).itemsize * grid.size
@@ -71,7 +72,7 @@ class Run:
             "state": Need.of((1 + damped) * array, fields * cells),
             "a look at short waves": Need.of(0.0, arrays * cells),
             "linear part": linear.building if linear else Need(),
-            f"stages of {self.method}": method.need(Setting(array, damped, linear)),
+            f"stages of {self.method}": method.need(Setting(array, damped, linear, watched)),
             "between steps": Need.of(between * array),
             # The axes of a file are read back at the end.
             "coordinates": Need.of(8.0 * sum(grid.shape)),
@@ -90,7 +91,7 @@ def refuse_too_large(run: Run) -> None:
     array = float(Layout.of(run.grid, 1, run.dtype).bytes_of(len(run.action.fields)))
     needs = {
         "state": Need.of((1 + damped) * array),
-        f"stages of {run.method}": STEPPERS[run.method].need(Setting(array, damped, None)),
+        f"stages of {run.method}": STEPPERS[run.method].need(Setting(array, damped, None, False)),
     }
     if (least := in_turn(needs.values()).most) < _AMPLE * room:
         return

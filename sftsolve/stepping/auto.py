@@ -85,10 +85,12 @@ def choose(
     costs = {explicit: (table.stages - 1) * stable}
     reasons = {explicit: f"stability takes few steps more than accuracy, |F'| about {radius:.3g}"}
     eps, kappa = clock.eps_at(t), clock.kappa_at(t)
+    # Exponential steps look once more at forces that move.
+    stages = 5 if system.time_dependent else 4
     if clock.damped:
         square = kappa**2 - 4 * eps * radius
         slow = 2 * radius / (kappa + math.sqrt(square)) if square > 0 else math.sqrt(radius / eps)
-        costs["rk4-friction"] = 4 * max(least[4], length * slow / 2.5) + 1
+        costs["rk4-friction"] = stages * max(least[4], length * slow / 2.5) + 1
         reasons["rk4-friction"] = f"friction alone is stiff, gamma = {clock.gamma_at(t):.3g}"
     else:
         steps = _STEPS_STABILISED / _STEPS * least[3]
@@ -99,7 +101,7 @@ def choose(
         # What is left of the force is explicit.
         diagonal = DiagonalPart(linear.mean_modes)
         rest = float(system.spectral_radius(state, less=diagonal))
-        costs["etdrk4"] = (_TRANSFORMS[large] + 4) * max(least[4], rest * length / 2.5)
+        costs["etdrk4"] = (_TRANSFORMS[large] + stages) * max(least[4], rest * length / 2.5)
         reasons["etdrk4"] = f"the stiffness is diagonal in modes, |L| about {diagonal.radius:.3g}, the rest {rest:.3g}"
         if linear.modes is None:
             rest = float(system.spectral_radius(state, less=linear))

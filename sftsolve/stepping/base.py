@@ -29,6 +29,11 @@ class Dynamics(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    @property
+    def time_dependent(self) -> bool:
+        """Whether F depends on time explicitly."""
+        ...
+
     def force_into(self, state: State, out: Any, t: float | None = None) -> None:
         """F at (state, t) into `out.storage`; nothing of field size is allocated."""
         ...

@@ -87,3 +87,27 @@ KROGSTAD = ExponentialTableau(
     ),
     reference="S. Krogstad, J. Comput. Phys. 203 (2005) 72-88",
 )
+
+STAGES = len(KROGSTAD.rows) - 1
+# Error estimate h (4 phi_3 - phi_2)(N_4 - N(y_1)): the weights of phi_1, phi_2, phi_3. Three times it, because steps are long:
+# where the linear part is exact, a run may take ten of them, each with its whole error.
+ERROR = (0.0, -3.0, 12.0)
+# Both of these forces are at t + h, and do not tell how the force moves on the way there. Where it does so by itself, what it has
+# at a time between the stages beside the parabola through them, -h^3 N'''/128, is taken off their difference, with this factor.
+# The estimate is then no less than the error that a cubic force makes in a decaying mode, whatever h l, and the sign is that of
+# N_4 - N(y_1) = h^3 N'''/12 + ... in a flow without a linear part: the two do not cancel.
+BETWEEN, MISSED = 0.75, 1.0 / 3.0
+# N_1, ..., N_4 all have a part in the parabola that a step rests on.
+PARABOLA = (0, 1, 2, 3)
+
+
+def parabola_at(c: float) -> list[float]:
+    """Weights of N_1, ..., N_4 in the parabola through N_1, (N_2 + N_3)/2 and N_4, at the fraction c of the step."""
+    half = 2.0 * c - 2.0 * c * c
+    return [1.0 - 3.0 * c + 2.0 * c * c, half, half, 2.0 * c * c - c]
+
+
+def parabola_over(c: float) -> tuple[tuple[float, float, float], ...]:
+    """The same parabola over the part c of a step: weights of phi_1, phi_2, phi_3."""
+    half = (0.0, 2.0 * c, -4.0 * c * c)
+    return (1.0, -3.0 * c, 4.0 * c * c), half, half, (0.0, -c, 4.0 * c * c)

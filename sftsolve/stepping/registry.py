@@ -18,8 +18,9 @@ from sftsolve.stepping.control import StepRule, Tolerance
 from sftsolve.stepping.descent import Descent, HeavyBall, Nesterov
 from sftsolve.stepping.discrete_gradient import DiscreteGradient
 from sftsolve.stepping.explicit import ExplicitRungeKutta
-from sftsolve.stepping.exponential import FrictionExact, ModeExact, exponential
+from sftsolve.stepping.friction_exact import FrictionExact
 from sftsolve.stepping.imex import AdditiveRungeKutta
+from sftsolve.stepping.mode_exact import ModeExact, exponential
 from sftsolve.stepping.multistep import Multistep
 from sftsolve.stepping.stabilised import RungeKuttaChebyshev
 from sftsolve.stepping.symplectic import Leapfrog, Leapfrog4
@@ -101,11 +102,13 @@ class Setting:
     array : bytes of an array of all fields
     damped : whether there are velocities
     linear : the linear part, None where there is none
+    moving : whether forces or the drag move in time by themselves
     """
 
     array: float
     damped: bool
     linear: Foresight | None
+    moving: bool
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class Method:
     domain : values of gamma at which it has that order in practice, infinity for the gradient flow
     registers : arrays as large as the fields that it holds beside the state, from whether the dynamics is damped
     linear : what it asks the linear part of the force for: "nothing", its "modes" or "solves"
-    bare : registers where the force has no linear part, if that makes a difference
+    bare : what it is where the force has no linear part, if that makes a difference
+    watching : registers more where forces move in time by themselves
     tables : bytes of tables over the modes of the linear part, from those of one with a number a mode
     dynamics : those that it can step
     order_in_band : for gamma of 10 to 100, where slopes vary with the step, what they do not fall below; None if that is `order`
@@ -132,17 +136,21 @@ class Method:
     dynamics: tuple[str, ...] = ("damped", "gradient-flow", "slow-manifold")
     order_in_band: float | None = None
     linear: str = "nothing"
-    bare: Callable[[bool], int] | None = None
+    bare: Method | None = None
+    watching: Callable[[bool], int] = lambda damped: 0
     tables: Callable[[float], float] | None = None
 
     def need(self, setting: Setting) -> Need:
         """What its stepper takes of memory, and the solves that it asks for."""
         part = setting.linear
-        registers = self.bare if part is None and self.bare is not None else self.registers
+        if part is None and self.bare is not None:
+            return self.bare.need(setting)
+        registers = self.registers(setting.damped)
+        registers += self.watching(setting.damped) if setting.moving else 0
         beside = part.solving if part is not None and self.linear == "solves" else 0.0
         if part is not None and self.tables is not None:
             beside += self.tables(part.table)
-        return Need.of(registers(setting.damped) * setting.array + beside)
+        return Need.of(registers * setting.array + beside)
 
 
 def _explicit(method: str) -> Method:
@@ -184,6 +192,14 @@ for _order in (2, 3, 4):
         order_in_band=2.0 if _order == 2 else 1.5,
         linear="solves",
     )
+STEPPERS["rk4-friction"] = Method(
+    FrictionExact,
+    4,
+    (*_WEAK, *_BAND, *_STRONG),
+    FrictionExact.registers,
+    order_in_band=1.0,
+    watching=FrictionExact.watching,
+)
 STEPPERS["etdrk4"] = Method(
     exponential,
     4,
@@ -191,10 +207,10 @@ STEPPERS["etdrk4"] = Method(
     ModeExact.registers,
     order_in_band=1.0,
     linear="modes",
-    bare=FrictionExact.registers,
+    bare=STEPPERS["rk4-friction"],
+    watching=ModeExact.watching,
     tables=ModeExact.tables_of,
 )
-STEPPERS["rk4-friction"] = Method(FrictionExact, 4, (*_WEAK, *_BAND, *_STRONG), FrictionExact.registers, order_in_band=1.0)
 
 _CLASSES: tuple[Any, ...] = (Leapfrog, Leapfrog4, RungeKuttaChebyshev, DiscreteGradient, Descent, HeavyBall, Nesterov)
 STEPPERS |= {kind.method: _of(kind) for kind in _CLASSES}
@@ -230,6 +246,7 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | No
     """
     if method == "auto" and state is not None and end is not None:
         damped, array = system.clock.damped, float(system.layout.bytes_of(len(system.fields)))
+        moving = system.time_dependent or not system.clock.constant
 
         @cache
         def linear() -> Foresight | None:
@@ -239,7 +256,7 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | No
             found = STEPPERS[name]
             part = linear() if found.linear != "nothing" else None
             before = Need.of((1 + damped) * array) + (part.building if part else Need())
-            return (before + found.need(Setting(array, damped, part))).most <= of_machine()
+            return (before + found.need(Setting(array, damped, part, moving))).most <= of_machine()
 
         return Automatic(system, state, end, rtol, lambda name: STEPPERS[name].build(system), fits)
     return STEPPERS[resolve(method, rtol)].build(system)

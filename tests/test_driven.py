@@ -1,0 +1,71 @@
+"""What moves in time by itself sets the steps, too: linear problems with a drive or a moving wall alone, from rest, against SciPy.
+
+Nothing but the drive tells a method how long its steps may be: between times at which it looks the force must not move unseen.
+"""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import sftsolve as sft
+from sftsolve.simulation import simulate
+from sftsolve.stepping import STEPPERS
+
+FLOW = math.inf
+CELLS, END = 16, 3.0
+FIXED = {"descent", "heavy-ball", "nesterov"}
+PROBLEMS = {
+    "drive": ("D/2*grad2(w) + w**2/2 - w*cos(2*pi*x)*sin(3*t/scale)", "periodic"),
+    "drive alone": ("-w*cos(2*pi*x)*sin(3*t/scale)", "periodic"),
+    "wall": ("D/2*grad2(w)", {"x": {"lower": {"value": "sin(3*t/scale)"}, "upper": {"derivative": 0.0}}}),
+}
+CASES = [
+    (method, name, gamma)
+    for method, entry in STEPPERS.items()
+    if method not in FIXED
+    for name in PROBLEMS
+    for gamma in (0.0, 1.0, 30.0, 1e4, FLOW)
+    if gamma in entry.domain and (gamma == FLOW or "damped" in entry.dynamics)
+]
+
+
+def discretised(name, gamma):
+    cost, boundary = PROBLEMS[name]
+    scale = 1.0 if gamma == FLOW else max(gamma, 1.0)
+    friction = sft.Friction(gamma=1.0 if gamma == FLOW else gamma)
+    action = sft.Action(["w"], cost, parameters={"D": 0.1, "scale": scale}, friction=friction)
+    grid = sft.Grid((CELLS,), (1.0,), boundary=boundary)
+    return sft.discretise(action, grid, dynamics="gradient-flow" if gamma == FLOW else "damped")
+
+
+@cache
+def solution(name, gamma):
+    """w at theta = END from rest, F = M w + f sin(3 theta), by SciPy."""
+    problem = discretised(name, gamma)
+    zero, scale = np.zeros((1, CELLS)), 1.0 if gamma == FLOW else max(gamma, 1.0)
+    matrix = np.stack([problem.jvp(zero, unit[None], t=0.0)[0] for unit in np.eye(CELLS)], axis=1)
+    push = problem.force(zero, t=scale * math.pi / 6)[0]
+    if gamma == FLOW:
+        jacobian, start = matrix, np.zeros(CELLS)
+        drive = push
+    else:
+        eps, kappa = scale**-2, gamma / scale
+        jacobian = np.block([[np.zeros((CELLS, CELLS)), np.eye(CELLS)], [matrix / eps, -kappa / eps * np.eye(CELLS)]])
+        start, drive = np.zeros(2 * CELLS), np.concatenate([np.zeros(CELLS), push / eps])
+    tight = {"rtol": 1e-10, "atol": 1e-12, "max_step": 0.02}
+    run = solve_ivp(lambda s, y: jacobian @ y + math.sin(3 * s) * drive, (0, END), start, method="Radau", jac=jacobian, **tight)
+    return run.y[:CELLS, -1]
+
+
+@pytest.mark.parametrize(("method", "name", "gamma"), CASES, ids=[f"{method}-{name}-{gamma:g}" for method, name, gamma in CASES])
+def test_the_drive_alone_sets_the_steps(method, name, gamma):
+    rtol = 1e-6 if STEPPERS[method].order >= 4 else 1e-4
+    problem = discretised(name, gamma)
+    state = problem.state({"w": np.zeros(CELLS)})
+    options = {"rtol": rtol, "atol": rtol / 10, "progress": False, "max_steps": 3000}
+    result = simulate(problem, state, method, end=problem.clock.t(END), clock="t", **options)
+    print(f"@@ {method:18} {name:12} {gamma:6g} {result.stats.steps:5} {np.abs(state.w[0] - solution(name, gamma)).max() / rtol:8.3g}")
+    assert np.abs(state.w[0] - solution(name, gamma)).max() <= 20 * rtol
