@@ -64,9 +64,17 @@ def jacobian(w):
     return COUPLING * (one[_LEFT] - 2 * one + one[_RIGHT]) + np.diag(1 - 3 * w**2)
 
 
+def slaved(gamma):
+    """u at theta = 0 on the slow manifold, to order eps: F - eps (F' F + F_theta), where F_theta vanishes; (CELLS,)."""
+    push = force(start(), 0.0)
+    return push - gamma**-2 * jacobian(start()) @ push
+
+
 @cache
-def reference(gamma, frequency=3.0):
+def reference(gamma, frequency=3.0, from_rest=True):
     """w and u at theta = 1, (2, CELLS), to about 1e-12; u is F for the gradient flow.
+
+    From rest, or for friction up to 1000 from the slow manifold.
 
     From gamma = 1000 on, the solution outside its initial layer, w_theta = F - eps (F' F + F_theta) from w_0 - eps F_0: it lacks
     terms of (eps RADIUS)^2 only, and Radau on (w, u) finds the same to 3e-14 at a thousand times the price.
@@ -86,5 +94,6 @@ def reference(gamma, frequency=3.0):
     def equation(theta, y):
         return np.concatenate([y[CELLS:], (force(y[:CELLS], theta, 1.0, frequency) - kappa * y[CELLS:]) / eps])
 
-    y = solve_ivp(equation, (0, 1), np.concatenate([start(), np.zeros(CELLS)]), method="DOP853", **tight).y[:, -1]
+    velocity = np.zeros(CELLS) if from_rest else slaved(gamma)
+    y = solve_ivp(equation, (0, 1), np.concatenate([start(), velocity]), method="DOP853", **tight).y[:, -1]
     return y.reshape(2, CELLS)

@@ -143,7 +143,7 @@ def test_every_weight_of_the_tableau_matters():
 
 @pytest.mark.parametrize("gamma", [2.0, FLOW])
 def test_tables_of_a_step_are_made_once(gamma, monkeypatch):
-    """Three a length, of h/2, h and, for the drive, 3h/4; one that comes back, also after others, is found; the oldest goes first."""
+    """Three a length, of h/2, h and, for the drive, 3h/4; one that comes back, also after others, is found; the oldest goes."""
     problem = system(gamma)
     stepper, state = STEPPERS["etdrk4"].build(problem), problem.state({"w": start()})
     module = __import__("sftsolve.stepping.mode_exact", fromlist=["tabulate"])

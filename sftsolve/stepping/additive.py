@@ -103,6 +103,15 @@ class AdditiveTableau:
         return tuple(float(b - a) for b, a in zip(self.b, last, strict=True))
 
     @cached_property
+    def trend(self) -> tuple[float, float]:
+        """What the second stage lacks of an N that is linear in time, h^2 dN/dt times the first of these; the N that the last
+        stage takes where friction is infinite then lacks h dN/dt times the second. No other stage lacks any."""
+        c, implicit = np.array([float(abscissa) for abscissa in self.c]), _full(self.implicit)
+        lacking = (implicit - _full(self.explicit)) @ c
+        self._require(bool(np.abs(np.delete(lacking, 1)).max() <= _TOLERANCE), "a later stage is not exact for linear N")
+        return float(lacking[1]), float(np.linalg.solve(implicit[1:, 1:], lacking[1:])[-1])
+
+    @cached_property
     def limit_weights(self) -> tuple[float, ...]:
         """Weights n_j of sum_j n_j N_j, the N that the last stage takes at its end where friction is infinite: last row of
         AI^-1 AE, with the first stage known."""

@@ -30,6 +30,8 @@ _SHORT = 1e-4
 # Error reported where Newton's method failed: the next step is half as long.
 _FAILED = 8.0
 _SMALL = 1e-2
+# Part of h^3 w'''/12 that is taken for the error: steps are many, and what they all miss in the same direction adds up.
+_SHARE = 5.0
 
 
 def fitted(z: float) -> float:
@@ -180,10 +182,10 @@ class DiscreteGradient(OneStep):
 
     def _error(self, state: State, theta: float, h: float, newer: float, older: float, tolerance: Tolerance) -> float:
         """h^3 w'''/12, from how far the step is from the extrapolation of those before; h^2 w''/6 on the first step."""
-        share = 1.0 / 3.0
+        share = _SHARE / 3.0
         if older:
             ahead = theta + h / 2 - self._middles[0]
-            share = h * h / (6.0 * ahead * (theta + h / 2 - self._middles[1]))
+            share = _SHARE * h * h / (6.0 * ahead * (theta + h / 2 - self._middles[1]))
         terms = (self._change.reshape(-1), self._newer.reshape(-1), self._older.reshape(-1))
         ends = (state.storage.reshape(-1), self._proposal.storage.reshape(-1))
         weights = self._numbers(share, -share * newer, -share * older)

@@ -8,6 +8,11 @@ dn = N(W_s + theta^2 dq/kappa) - sum n_j N_j
     w_1 = W_s + chi (dq - eps dn)/kappa,     u_1 = U_s + ((1 - chi) dq + chi eps dn)/eps;
 
 it vanishes for linear problems, leaves the classical order where friction is weak, and is exact where it is infinite.
+
+The second stage takes N as it is at the start; where N moves with the time scale of stiff modes or of friction still shorter, as
+by a wall that moves, all later stages suffer, and the step is of low order. So that stage is given the trend of N, from the
+second stage of the step before: h^2/8 dN/dt beside h/2 N. To move a linear function of time from the explicit to the implicit
+part leaves every order as it is. A first step takes the trend that the force has by itself.
 """
 
 from __future__ import annotations
@@ -51,14 +56,16 @@ class AdditiveRungeKutta(Implicit):
         self.linears = [self._array() for _ in range(stages)]
         self._velocities = [self._array() for _ in range(stages - 1)] if self._damped else []
         self._stage = State(self._layout, self.remainders[0], None)  # of whichever register is to take a force
-        self._begun = self._resolved = self._layer = self._open = False
+        # dN/dt, and how long ago in theta the second stage was that the next one will be taken from; 0 where there was none.
+        self._trend, self._ago = self._array(), 0.0
+        self._begun = self._resolved = self._layer = self._open = self._trending = False
         self._drag = 0.0
         self._momentum: np.ndarray | None = None
 
     @staticmethod
     def registers(damped: bool) -> int:
         """Number of arrays as large as the fields that a stepper holds beside the state."""
-        return 12 + (5 if damped else 0) + (2 if damped else 1) + 1
+        return 13 + (5 if damped else 0) + (2 if damped else 1) + 1
 
     @property
     def error_exponent(self) -> int:
@@ -68,6 +75,7 @@ class AdditiveRungeKutta(Implicit):
     def reset(self) -> None:
         super().reset()
         self._begun = self._resolved = False
+        self._ago = 0.0
 
     def begin(self, state: State) -> bool:
         """Split the force at the state into N and L w, held by the first of `remainders` and `linears`; False where they were."""
@@ -76,12 +84,15 @@ class AdditiveRungeKutta(Implicit):
         force = self.force(state)
         self.linear.apply(state.storage, self.linears[0])
         self._sum(self.remainders[0], [force.storage, self.linears[0]], [1.0, -1.0])
+        if self._ago:
+            self._sum(self._trend, [self.remainders[0], self.remainders[1]], [1.0 / self._ago, -1.0 / self._ago])
         self._begun = True
         return True
 
     def moved(self) -> None:
         """Forget what belongs to the state, which another method has moved."""
         self._known = self._begun = False
+        self._ago = 0.0
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose a step of length h in theta; returns its error in units of the tolerance (NaN or inf where it failed)."""
@@ -91,6 +102,9 @@ class AdditiveRungeKutta(Implicit):
         # N at the start lacks the friction that varies within the step, which only the span knows: -drag u.
         self._drag = span.enter * (span.kappa(0.0) - span.kappa(0.5)) if self._damped else 0.0
         self._momentum = state.momentum
+        self._trending = self._ago > 0.0 or self.system.time_dependent
+        if self._trending and not self._ago:
+            self._look_ahead(state, span)
         self._proposal.storage[...] = state.storage  # the first guess
         for number in range(1, self.tableau.stages):
             self._advance(state, number, span, tolerance)
@@ -110,6 +124,8 @@ class AdditiveRungeKutta(Implicit):
         # The step just taken began with any velocity where it is the first.
         self._layer, self._resolved = not self._resolved, True
         self._known = self._begun = False
+        if self._span is not None:
+            self._ago = (1.0 - float(self.tableau.c[1])) * self._span.h
 
     def interpolate(self, state: State, c: float, out: State) -> None:
         """The fields at the fraction c of the last accepted step into `out`, order 3: the cubic of both ends.
@@ -129,6 +145,15 @@ class AdditiveRungeKutta(Implicit):
             slopes = [self._proposal.momentum, *force], weights
         self._hermite(state, span, c, out, slopes)
 
+    def _look_ahead(self, state: State, span: Span) -> None:
+        """Take the trend from how the force moves at the state by itself, up to the second stage."""
+        now, c = state.t, float(self.tableau.c[1])
+        self._stage.storage = self._trend
+        self._evaluate(state, self._stage, span.t(c))
+        state.t = now
+        force, apart = self.force(state), c * span.h
+        self._sum(self._trend, [self._trend, force.storage], [1.0 / apart, -1.0 / apart])
+
     def _advance(self, state: State, number: int, span: Span, tolerance: Tolerance) -> None:
         """One stage: W into the proposal, its N, G and U into the registers."""
         table, h = self.tableau, span.h
@@ -138,6 +163,9 @@ class AdditiveRungeKutta(Implicit):
         remainder, linear = self.remainders[number], self.linears[number]
         pushes = [h * float(explicit[j]) for j in earlier] + [h * float(implicit[j]) for j in earlier]
         terms = [*self.remainders[:number], *self.linears[:number]]
+        if number == 1 and self._trending:
+            pushes.append(h * h * self.tableau.trend[0])
+            terms.append(self._trend)
         t = span.t(float(table.c[number]))
         if not self._damped:
             self._sum(linear, [state.storage, *terms], [1.0, *pushes])
@@ -207,12 +235,16 @@ class AdditiveRungeKutta(Implicit):
         a = h * self.tableau.diagonal
         lacking, limit = [h * weight for weight in self.tableau.closing_weights], [*self.tableau.limit_weights]
         held = [*self.remainders]
+        if self._trending:
+            held.append(self._trend)
+            lacking.append(0.0)
+            limit.append(h * self.tableau.trend[1])
         if self._drag and self._momentum is not None:
             held.append(self._momentum)
             for weights in (lacking, limit):
                 weights.append(-self._drag * weights[0])
         if not self._damped:
-            self._sum(last.storage, [last.storage, *self.remainders], [1.0, *lacking])
+            self._sum(last.storage, [last.storage, *self.remainders], [1.0, *lacking[: self.tableau.stages]])
             return
         assert last.momentum is not None
         velocity = self._velocities[-1]
