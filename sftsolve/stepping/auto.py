@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ _FEW = 15
 # Looks at a run's stability: after so many steps, then at every doubling; or after so many rejections since the last look.
 _FIRST_LOOK, _REJECTIONS = 50, 5
 _SETTLED = 2.0  # steps that grow by less from one look to the next are those of the rest of the way
+_REGRET = 2.0  # a method that was left has to be cheaper by this factor to be taken again
 _LIMITED = 0.5  # share of the stable step from which on stability, not accuracy, sets the step
 
 
@@ -58,6 +59,7 @@ def choose(
     switches: int = 0,
     fits: Callable[[str], bool] = lambda method: True,
     accurate: float | None = None,
+    left: Sequence[str] = (),
 ) -> Choice:
     """The method that reaches the end soonest.
 
@@ -68,6 +70,7 @@ def choose(
     switches : how many known switches lie on it
     fits : whether a method's arrays fit into memory
     accurate : step that accuracy allows a method of order four, where a run has shown it
+    left : methods that the run took and gave up
     """
     explicit = explicit_method(rtol)
     clock, t = system.clock, state.t
@@ -109,6 +112,7 @@ def choose(
             method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, switches * _FEW > steps)
             costs[method] = (_SOLVE[large] + 1.5) * steps * (2 if method == "sbdf4" else 5)
             reasons[method] = f"the stiffness varies in space, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
+    costs |= {method: _REGRET * costs[method] for method in costs if method in left}
     best = min([method for method in costs if fits(method)] or [explicit], key=lambda method: costs[method])
     return Choice(best, reasons[best])
 
@@ -204,11 +208,14 @@ class Automatic:
         elif self._accurate is not None and h > _SETTLED * self._accurate:
             # Steps that stability holds have outgrown what accuracy asked for.
             self._accurate = None
-        choice = choose(self.system, state, left, self._rtol, self._switches, self._fits, self._accurate)
+        choice = choose(self.system, state, left, self._rtol, self._switches, self._fits, self._accurate, self._left())
         if choice.method != self._names[-1]:
             self._before = [self.force_evaluations, self.linear_solves]
             del self.inner
             self._take(choice)
+
+    def _left(self) -> list[str]:
+        return [name for name in self._names if name != self._names[-1]]
 
     def _take(self, choice: Choice) -> None:
         self.inner = self._build(choice.method)
