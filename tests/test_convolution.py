@@ -12,7 +12,7 @@ from scipy import ndimage, signal
 
 import sftsolve as sft
 from sftsolve.errors import SftError
-from sftsolve.kernels import crossover, transforms
+from sftsolve.kernels import crossover, providers, transforms
 from sftsolve.kernels.convolution import Convolution
 from sftsolve.kernels.engines import Space
 from sftsolve.kernels.methods import METHODS
@@ -277,7 +277,7 @@ def test_bits_do_not_depend_on_threads(method, monkeypatch):
 @pytest.mark.parametrize("method", ["direct", "separable", "overlap", "fft"])
 @pytest.mark.parametrize("about", [None, {"a": 1.0}])
 def test_nothing_of_field_size_is_allocated(method, about):
-    if method == "fft" and not transforms.preallocated_works():
+    if method == "fft" and not providers.works(providers.Preallocated(1)):
         pytest.skip("this SciPy makes arrays of its own")
     grid = sft.Grid((128, 128), (1.0, 1.0), boundary={"x": WALL})
     kernel = Convolution("a", "b", "exp(-r**2/(2*s**2))", {"s": 0.02}, amplitude="1 + t", about=about, method=method)
@@ -331,36 +331,6 @@ def test_stencils_know_their_symmetry_and_factors():
     assert not product.is_even()
     assert (product + product.transposed()).is_even()
     assert Stencil(np.ones((3, 2)), (-1, 0)).is_even(0) and not Stencil(np.ones((3, 2)), (-1, 0)).is_even(1)
-
-
-def test_public_transforms_give_the_same():
-    assert transforms.preallocated_works()
-    rng = np.random.default_rng(0)
-    bases = (transforms.Basis("sine-4", 6, 6), transforms.Basis.padded(9, 5), transforms.Basis.periodic(10))
-    results = []
-    for make in (transforms.Preallocated, transforms.Public):
-        transform = transforms.Transform(bases, "float64", 1)
-        transform._provider = make(1)
-        work = np.zeros(transform.work_shape)
-        work[:, :9] = rng.standard_normal((6, 9, 10)) if not results else results[0][2]
-        before = work[:, :9].copy()
-        spectrum = np.empty(transform.modes, transform.spectrum_dtype)
-        transform.forward(work, spectrum)
-        kept = spectrum.copy()
-        back = np.zeros(transform.work_shape)
-        transform.backward(spectrum, back)
-        np.testing.assert_allclose(back[:, :9], before, atol=1e-14)
-        results.append((kept, back[:, :9].copy(), before))
-    np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-12)
-
-
-def test_a_changed_private_interface_is_noticed(monkeypatch):
-    transforms.preallocated_works.cache_clear()
-    monkeypatch.setattr(transforms, "pypocketfft", None)
-    try:
-        assert isinstance(transforms.provider(1), transforms.Public)
-    finally:
-        transforms.preallocated_works.cache_clear()
 
 
 def test_the_choice_follows_the_work():

@@ -9,7 +9,7 @@ from direct_sums import check_gradient, counted_calls
 from scipy import ndimage, signal
 
 import sftsolve as sft
-from sftsolve.kernels import overlap, transforms
+from sftsolve.kernels import overlap, providers
 from sftsolve.kernels.engines import Side, Space
 from sftsolve.kernels.methods import make_engine
 from sftsolve.kernels.overlap import Blocks, Plan
@@ -151,7 +151,7 @@ def test_bits_do_not_depend_on_threads(dtype, monkeypatch):
 
 
 def test_nothing_of_field_size_is_allocated():
-    if not transforms.preallocated_works():
+    if not providers.works(providers.Preallocated(1)):
         pytest.skip("this SciPy makes arrays of its own")
     grid = make_grid((1 << 16,), MIRROR)
     kernel = sft.Convolution("a", "b", "exp(-r**2/(2*s**2))", {"s": 3.0}, about={"a": 1.0}, walls="mirror", method="overlap")

@@ -23,8 +23,8 @@ import numpy as np
 from scipy import fft
 
 from sftsolve.kernels.engines import Side, Space
+from sftsolve.kernels.providers import provider
 from sftsolve.kernels.stencil import Stencil
-from sftsolve.kernels.transforms import provider
 from sftsolve.kernels.workspaces import Mixing, Spectral
 from sftsolve.loops import convolution
 from sftsolve.loops import overlap as loops

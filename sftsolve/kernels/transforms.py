@@ -10,30 +10,19 @@ numbers; the last Fourier axis turns real into complex; the others follow in pla
     cosine-4    n                DCT-IV             even at the lower, odd at the upper wall
     sine-4      n                DST-IV             odd at the lower, even at the upper wall
 
-SciPy does the work. A ducc0 that the user has installed does it, faster, where ``SFTSOLVE_FFT`` is "ducc0".
+The work is done by the library that ``SFTSOLVE_FFT`` names (`kernels.providers`), SciPy by default.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import fft
 
-try:  # SciPy's own transforms write into a given array only through this module, which is not public
-    from scipy.fft._pocketfft import pypocketfft  # type: ignore[import-not-found]
-except ImportError:  # pragma: no cover
-    pypocketfft = None
-
-from sftsolve.errors import ConfigError
-
-LIBRARIES = ("scipy", "ducc0")
-KINDS = {"cosine": ("dct", 2), "sine": ("dst", 2), "cosine-4": ("dct", 4), "sine-4": ("dst", 4)}
+from sftsolve.kernels.providers import provider
 
 
 @dataclass(frozen=True)
@@ -66,115 +55,6 @@ class Basis:
         if (self.kind, self.cells) != (other.kind, other.cells):
             return None
         return self if self.length >= other.length else other
-
-
-class Provider(Protocol):
-    """One-dimensional transforms of whole arrays along one axis into given arrays; inverses are normalised."""
-
-    def forward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None: ...
-
-    def backward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None: ...
-
-    def along(self, a: np.ndarray, axis: int, forward: bool) -> None: ...
-
-    def waves(self, a: np.ndarray, axis: int, kind: str, forward: bool) -> None: ...
-
-
-@dataclass(frozen=True)
-class Preallocated:
-    """Compiled transforms, called with `out=`: no array is made.
-
-    Attributes
-    ----------
-    threads : how many to use
-    library : module of ducc0, which has the same functions as SciPy's; None for the latter
-    """
-
-    threads: int
-    library: Any = None
-
-    @property
-    def _functions(self) -> Any:
-        return pypocketfft if self.library is None else self.library
-
-    def forward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None:
-        self._functions.r2c(a, (axis,), True, 0, out, self.threads)
-
-    def backward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None:
-        self._functions.c2r(a, (axis,), out.shape[axis], False, 2, out, self.threads)
-
-    def along(self, a: np.ndarray, axis: int, forward: bool) -> None:
-        self._functions.c2c(a, (axis,), forward, 0 if forward else 2, a, self.threads)
-
-    def waves(self, a: np.ndarray, axis: int, kind: str, forward: bool) -> None:
-        name, type_ = KINDS[kind]
-        inverse = {2: 3, 4: 4}[type_]
-        getattr(self._functions, name)(a, type_ if forward else inverse, (axis,), 0 if forward else 2, a, self.threads)
-
-
-@dataclass(frozen=True)
-class Public:
-    """SciPy's public functions: each call makes an array as large as its result, which is copied."""
-
-    threads: int
-
-    def forward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None:
-        out[...] = fft.rfft(a, axis=axis, workers=self.threads)
-
-    def backward_real(self, a: np.ndarray, axis: int, out: np.ndarray) -> None:
-        out[...] = fft.irfft(a, out.shape[axis], axis, workers=self.threads)
-
-    def along(self, a: np.ndarray, axis: int, forward: bool) -> None:
-        transform = fft.fft if forward else fft.ifft
-        a[...] = transform(a, axis=axis, workers=self.threads)
-
-    def waves(self, a: np.ndarray, axis: int, kind: str, forward: bool) -> None:
-        name, type_ = KINDS[kind]
-        transform = getattr(fft, name if forward else f"i{name}")
-        a[...] = transform(a, type_, axis=axis, workers=self.threads)
-
-
-@cache
-def preallocated_works(library: Any = None) -> bool:
-    """Whether a library, SciPy's by default, transforms into given arrays; what is not public may change."""
-    values = np.arange(24.0).reshape(4, 6)
-    try:
-        own, public = Preallocated(1, library), Public(1)
-        results: list[list[np.ndarray]] = []
-        for provider in (own, public):
-            spectrum, back, waves = np.zeros((4, 4), complex), np.zeros((4, 6)), values.copy()
-            provider.forward_real(values, 1, spectrum)
-            provider.along(spectrum, 0, True)
-            results.append([spectrum.copy(), back, waves])
-            provider.along(spectrum, 0, False)
-            provider.backward_real(spectrum, 1, back)
-            for kind in KINDS:
-                provider.waves(waves, 0, kind, True)
-        agree = all(np.allclose(a, b) for a, b in zip(*results, strict=True)) and np.allclose(results[0][1], values)
-    except Exception:  # whatever a changed private function raises
-        return False
-    return agree
-
-
-def provider(threads: int) -> Provider:
-    """The provider that ``SFTSOLVE_FFT`` names, "scipy" by default.
-
-    Raises
-    ------
-    ConfigError : no such library, or it is not installed
-    """
-    name = os.environ.get("SFTSOLVE_FFT", "scipy")
-    if name not in LIBRARIES:
-        raise ConfigError("SFTSOLVE_FFT is not usable", expected=" or ".join(LIBRARIES), given=name)
-    if name == "scipy":
-        return Preallocated(threads) if preallocated_works() else Public(threads)
-    try:
-        library = import_module(name).fft
-    except ImportError:
-        raise ConfigError(f"SFTSOLVE_FFT asks for {name}, which is not installed", remedy=f"pip install {name}") from None
-    if not preallocated_works(library):
-        raise ConfigError(f"this version of {name} does not transform as expected", remedy="take SFTSOLVE_FFT=scipy")
-    return Preallocated(threads, library)
 
 
 class Transform:
@@ -284,7 +164,7 @@ class Transform:
 
     @property
     def _threads(self) -> int:
-        return self._provider.threads  # type: ignore[attr-defined]
+        return self._provider.threads
 
 
 def _corner(array: np.ndarray, extents: list[int]) -> np.ndarray:
