@@ -118,6 +118,7 @@ kernel(
     "convolution odd", square, lambda grid: sft.Convolution("w", "w", "x*exp(-r**2/2/s**2)+" + SMOOTH, {"s": 0.01}, method="fft")
 )
 kernel("convolution fft etdrk4", square, convolution("fft", 4.0), method="etdrk4")
+kernel("convolution fft etdrk4 3d", cube, convolution("fft", 4.0), method="etdrk4")
 kernel("modulated", square, lambda grid: sft.Modulated("w", "w", random(4, *grid.shape), SMOOTH, parameters={"s": 0.01}))
 kernel(
     "modulated direct",

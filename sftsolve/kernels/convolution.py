@@ -100,8 +100,10 @@ class Convolution:
         a, b = fields.index(self.first), fields.index(self.second)
         bases = stencil_bases(space, stencil)
 
+        acting = stencil.even_part() if a == b else stencil
+
         def symbol(transform: Modes) -> np.ndarray:
-            return stencil_symbol(space, stencil, transform)
+            return stencil_symbol(space, acting, transform)
 
         coupling = Coupling(a, b, self.amplitude, reference, bases, symbol, stencil.reach, stencil.weight)
         whole = SpectralSum((coupling,), space, grid.cell_volume, len(fields), method == "overlap")
@@ -114,6 +116,16 @@ class Convolution:
         else:
             links = [Link(b, a, mask, mask, engine, 1.0), Link(a, b, mask, mask, engine.transposed(), 0.0)]
         return Linked(links, self.amplitude, reference, space, grid.cell_volume, own.weight, whole.symbol, bases)
+
+    def symmetry(self, grid: Grid) -> tuple[tuple[bool, ...], bool]:
+        """Along which axes the force's weights are even, and whether the first two may be exchanged.
+
+        An expression is looked at where displacements are some numbers of cells only.
+        """
+        seen = self.profile.sampled(grid, ends_of("Convolution", self.walls, grid))
+        if len(self.fields) == 1:
+            seen = seen.even_part()
+        return tuple(seen.is_even(axis) for axis in range(grid.dimension)), grid.dimension > 1 and seen.is_alike(0, 1)
 
     def _on(self, grid: Grid, layout: Layout) -> tuple[Space, Stencil, Stencil]:
         """The grid as engines see it, k there, and the stencil of the force: k, or k(x) + k(-x) for one field."""

@@ -97,7 +97,21 @@ class Stencil:
         if axis is not None:
             lowest = tuple(flipped.lowest[n] if n == axis else low for n, low in enumerate(self.lowest))
             flipped = Stencil(np.flip(self.values, axis), lowest)
-        difference = self + Stencil(-flipped.values, flipped.lowest)
+        return self._is(flipped)
+
+    def even_part(self) -> Stencil:
+        """(K_m + K_-m) / 2."""
+        both = self + self.transposed()
+        return Stencil(0.5 * both.values, both.lowest)
+
+    def is_alike(self, first: int, second: int) -> bool:
+        """Whether two axes may be exchanged, up to rounding."""
+        lowest = list(self.lowest)
+        lowest[first], lowest[second] = lowest[second], lowest[first]
+        return self._is(Stencil(self.values.swapaxes(first, second), tuple(lowest)))
+
+    def _is(self, other: Stencil) -> bool:
+        difference = self + Stencil(-other.values, other.lowest)
         return difference.weight <= 32 * _ROUNDING * self.weight
 
     def factors(self) -> tuple[np.ndarray, ...] | None:
@@ -181,6 +195,16 @@ class Profile:
                     remedy='take walls="zero"',
                 )
         return stencil
+
+    def sampled(self, grid: Grid, ends: tuple[int, ...]) -> Stencil:
+        """Weights at some displacements of either sign, in a row: enough to tell symmetries from. An array is taken whole."""
+        if self.text is None:
+            circles = [n if end == PERIODIC else 0 for n, end in zip(grid.shape, ends, strict=True)]
+            return self._placed(grid, ends).balanced(circles)
+        far = [max(1, int(_displacements(n, end)[-1])) for n, end in zip(grid.shape, ends, strict=True)]
+        steps = [np.unique(np.rint(np.geomspace(1, most, 8)).astype(np.int64)) for most in far]
+        ranges = [np.concatenate([-m[::-1], [0], m]) for m in steps]
+        return Stencil(np.concatenate([values for _, values in self._pieces(grid, ranges)]), tuple(-len(m) for m in steps))
 
     def _sampled(self, grid: Grid, ends: tuple[int, ...]) -> Stencil:
         """The expression on all displacements that matter: it is evaluated piece by piece, and twice, so that no more is held."""

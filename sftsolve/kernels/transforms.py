@@ -15,7 +15,7 @@ The work is done by the library that ``SFTSOLVE_FFT`` names (`kernels.providers`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +143,33 @@ class Transform:
         if basis.kind == "fourier":
             return 2 * np.pi * (modes if axis == self._real else np.where(modes > n // 2, modes - n, modes)) / n
         return np.pi * {"cosine": modes, "sine": modes + 1}.get(basis.kind, modes + 0.5) / n
+
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """Axes whose modes come in pairs of opposite waves."""
+        return tuple(axis for axis in self._others if self.bases[axis].length > 2)
+
+    @property
+    def alike(self) -> bool:
+        """Whether the first two axes have the same modes."""
+        return self.modes[0] == self.modes[1] > 1 and self.bases[0] == self.bases[1]
+
+    def share(self, symbol: np.ndarray, even: Sequence[bool], alike: bool) -> None:
+        """Give modes that a symmetry makes equal the same value to the last bit, in place.
+
+        Parameters
+        ----------
+        even : for each axis, whether opposite waves are equal
+        alike : whether the first two axes may be exchanged
+        """
+        if alike and self.alike:
+            for n in range(len(symbol) - 1):
+                symbol[n + 1 :, n] = symbol[n, n + 1 :]
+        for axis in self.mirrored:
+            if even[axis]:
+                modes = np.moveaxis(symbol, axis, 0)
+                half = (len(modes) - 1) // 2
+                modes[len(modes) - half :] = modes[half:0:-1]
 
     def symbol(self, weights: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
         """Factor by which a convolution multiplies each mode; complex, or real where no axis is Fourier.

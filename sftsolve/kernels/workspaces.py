@@ -174,7 +174,15 @@ def stencil_bases(space: Space, stencil: Stencil) -> tuple[Basis, Basis, Basis]:
 
 
 def stencil_symbol(space: Space, stencil: Stencil, transform: Modes) -> np.ndarray:
-    """Factor by which a stencil's convolution multiplies each mode, real where the stencil is even."""
+    """Factor by which a stencil's convolution multiplies each mode, real where the stencil is even.
+
+    Modes of the grid that are equal by a symmetry of the stencil are so to the last bit, for tables of them to fold
+    (`loops.folding`); a Fourier transform leaves them equal up to rounding.
+    """
     deep = Stencil(*space.deep(stencil))
     symbol = transform.symbol(deep.wrapped)
-    return np.ascontiguousarray(symbol.real) if stencil.is_even() else symbol
+    symbol = np.ascontiguousarray(symbol.real) if stencil.is_even() else symbol
+    if isinstance(transform, Transform):
+        even = [axis in transform.mirrored and deep.is_even(axis) for axis in range(3)]
+        transform.share(symbol, even, transform.alike and deep.is_alike(0, 1))
+    return symbol

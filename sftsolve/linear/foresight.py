@@ -12,9 +12,11 @@ from sftsolve.action import Action
 from sftsolve.algebra import ZERO
 from sftsolve.expression import Derivative
 from sftsolve.grid import Grid
+from sftsolve.kernels.convolution import Convolution
 from sftsolve.kernels.fractional import Fractional
 from sftsolve.kernels.low_rank import LowRank
 from sftsolve.kernels.pointwise import PointwiseMatrix
+from sftsolve.kernels.stencil import ends_of
 from sftsolve.kernels.transforms import Transform
 from sftsolve.linear.build import damping, multigrid_serves, needs_cells
 from sftsolve.linear.faces import is_face_form
@@ -24,10 +26,13 @@ from sftsolve.linear.multigrid import Multigrid
 from sftsolve.linear.operators import is_mixed
 from sftsolve.linear.split import Quadratic, quadratic
 from sftsolve.linear.symbols import bases_of
+from sftsolve.loops.convolution import MIRROR, PERIODIC
 from sftsolve.memory import Need, in_turn
 from sftsolve.sources import on_grid
 from sftsolve.state import Layout
 
+# The modes in which a convolution with such ends is diagonal.
+_KINDS = {PERIODIC: "fourier", MIRROR: "cosine"}
 _SAMPLES = 1 << 12  # cells whose coefficients are looked at
 
 
@@ -80,21 +85,26 @@ class _Looking:
         """Whether a kernel is diagonal in the modes of its fields."""
         if isinstance(kernel, Fractional):
             return True
-        return hasattr(kernel, "walls") and hasattr(kernel, "profile") and not self.grid.walls and not hasattr(kernel, "after")
+        if not isinstance(kernel, Convolution):
+            return False
+        ends = ends_of("Convolution", kernel.walls, self.grid)
+        kinds = [basis.kind for basis in self.transform.bases[3 - self.grid.dimension :]]
+        return all(kind == _KINDS.get(end) for end, kind in zip(ends, kinds, strict=True))
 
     @property
     def _folded(self) -> float:
-        """Share of the rows along x of a table that differ (`loops.folding`): waves that run up and down an axis are alike.
-
-        Not to the last bit where the symbol of a convolution, a transform, is among them.
-        """
-        if any(self._joins(kernel) and not isinstance(kernel, Fractional) for kernel in self.action.kernels):
-            return 1.0
-        z, y, _ = self.transform.bases
+        """Share of the rows along x of a table that differ (`loops.folding`): waves that run up and down an axis are alike."""
+        even = np.ones(3, bool)
+        alike = self.transform.alike and math.isclose(*self.grid.spacing[:2])
+        for kernel in self.action.kernels:
+            if isinstance(kernel, Convolution) and self._joins(kernel):
+                along, exchanged = kernel.symmetry(self.grid)
+                even[3 - len(along) :] &= along
+                alike = alike and exchanged
         share = 1.0
-        for basis in (z, y):
-            share *= (basis.length // 2 + 1) / basis.length if basis.kind == "fourier" else 1.0
-        alike = z == y and self.grid.dimension == 3 and math.isclose(*self.grid.spacing[:2])
+        for axis in self.transform.mirrored:
+            n = self.transform.modes[axis]
+            share *= (n // 2 + 1) / n if even[axis] else 1.0
         return 0.5 * share if alike else share
 
     @property
