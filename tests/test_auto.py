@@ -52,6 +52,7 @@ def test_varying_stiffness():
     cost = "D/2*(1 + x*x)*grad2(w) + w**4/4 - w**2/2"
     assert chosen(problem(100.0, cost=cost)).method == "sbdf4"
     assert chosen(problem(100.0, cost=cost), switches=100).method == "ark436"
+    assert chosen(problem(100.0, cost=f"{cost} - w*sin(t)")).method == "ark436"
     assert chosen(problem(1e6, cost=cost, dynamics="damped", gamma=3.0), length=100.0).method == "ark436"
 
 

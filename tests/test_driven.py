@@ -98,3 +98,16 @@ def test_a_friction_that_swings_alone_sets_the_steps(method, most):
     wanted = solve_ivp(lambda t, y: [y[1], -y[0] - law(t) * y[1]], (0, 3), [1.0, 0.0], **tight).y[0, -1]
     assert np.abs(state.w - wanted).max() <= 10e-6
     assert result.stats.steps <= most
+
+
+@pytest.mark.parametrize("method", ["auto", "etdrk4", "rk4-friction", "ark436", "tsit5", "dp5", "rk32", "leapfrog4", "leapfrog"])
+def test_a_pulse_is_not_leapt_over_from_rest(method):
+    """Nothing moves until it comes, at a third of the run and for a fiftieth of it."""
+    cost = "D/2*grad2(w) + w**2/2 - w*exp(-((t - 3.3)/0.1)**2)"
+    action = sft.Action(["w"], cost, parameters={"D": 0.01}, friction=sft.Friction(gamma=1.0))
+    problem = sft.discretise(action, sft.Grid((CELLS,), (1.0,)))
+    state = problem.state({"w": 0.0})
+    simulate(problem, state, method, end=10.0, clock="t", rtol=1e-4, atol=1e-6, progress=False)
+    tight = {"method": "DOP853", "rtol": 1e-10, "atol": 1e-13, "max_step": 0.01}
+    wanted = solve_ivp(lambda t, y: [y[1], math.exp(-(((t - 3.3) / 0.1) ** 2)) - y[0] - y[1]], (0, 10), [0.0, 0.0], **tight)
+    assert np.abs(state.w - wanted.y[0, -1]).max() < 0.02 * abs(wanted.y[0, -1])

@@ -42,6 +42,8 @@ SCALARS = ("cost", "kinetic", "energy", "force_rms", "step")
 # A step this small against the time itself no longer moves it; the second number serves times near zero.
 _SMALLEST = 16 * np.finfo(np.float64).eps
 _NEAR_ZERO = 1e-6
+# Least number of steps in which a run looks at forces that move in time.
+_LOOKS = 25
 
 
 def simulate(
@@ -77,7 +79,8 @@ def simulate(
     stepper : of `system`, or the name of a method
     end, clock, rtol, atol, save_every, save_at, scalars_every, progress, config, metadata : see `solve`
     writer : takes the output; in memory by default
-    first_step, max_step : in `clock`; chosen and unlimited by default
+    first_step, max_step : in `clock`; chosen by default, and unlimited but for forces that move in time: there steps are no
+        longer than a 25th of the run, lest one leaps over a pulse from where all is at rest. Shorter pulses ask for `max_step`
     max_steps : ends the run as failed after so many steps
 
     Raises
@@ -154,7 +157,10 @@ class _Run:
             check_whole(self.due, self.axis, self.state.t, fixed, self.dense)
             self.controller = FixedSteps(self.system.clock, self.state, fixed)
             return
-        limit = math.inf if largest is None else self._in_theta(largest)
+        if largest is None:
+            limit = self.span / _LOOKS if self.system.time_dependent else math.inf
+        else:
+            limit = self._in_theta(largest)
         self.largest = None if self.system.clock.constant else largest
         if first is None:
             step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)

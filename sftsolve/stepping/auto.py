@@ -109,7 +109,9 @@ def choose(
         if linear.modes is None:
             rest = float(system.spectral_radius(state, less=linear))
             steps = max(least[4], rest * length / 2.5)
-            method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, switches * _FEW > steps)
+            # A multistep method sees a force that moves at the ends of its steps only.
+            unsteady = switches * _FEW > steps or system.time_dependent
+            method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, unsteady)
             costs[method] = (_SOLVE[large] + 1.5) * steps * (2 if method == "sbdf4" else 5)
             reasons[method] = f"the stiffness varies in space, |L| about {linear.radius:.3g}, the rest {rest:.3g}"
     costs |= {method: _REGRET * costs[method] for method in costs if method in left}
@@ -117,8 +119,8 @@ def choose(
     return Choice(best, reasons[best])
 
 
-def _implicit(underdamped: float, restarts: bool) -> str:
-    return "sbdf4" if underdamped <= _UNDERDAMPED and not restarts else "ark436"
+def _implicit(underdamped: float, unsteady: bool) -> str:
+    return "sbdf4" if underdamped <= _UNDERDAMPED and not unsteady else "ark436"
 
 
 class Automatic:

@@ -49,8 +49,8 @@ class DiscreteGradient(OneStep):
 
     (gradient flow: u = G). G is the mean of the force at the two Gauss points between w_0 and w_1, corrected along w_1 - w_0 so
     that -G . (w_1 - w_0) is the difference of the cost to rounding; for costs up to fourth degree nothing is left. What
-    depends on time is taken at the middle of the step. Where h kappa/eps is large, u_1 is G: of first order, while w stays of
-    second.
+    depends on time is taken at the middle of the step; of a pulse shorter than that, some is missed. Where h kappa/eps is large,
+    u_1 is G: of first order, while w stays of second.
 
     Newton's method with conjugate gradients on  I - h^2 theta/(2 (eps + theta h kappa)) F',  preconditioned by the linear part of
     the force where the system has one. The error of w is that of its third derivative, h^3 w'''/12, by differences of the steps

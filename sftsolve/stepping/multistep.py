@@ -7,6 +7,8 @@ it and the k times before, beta those of extrapolation (U. Ascher, S. Ruuth, B. 
 variable steps: D. Wang, S. Ruuth, J. Comput. Math. 26 (2008) 838-855). Multistep methods have no stages whose order friction
 could lower.
 
+N is seen at the ends of steps only: of a pulse of a source that is shorter than a step, some is missed.
+
 Underdamped modes are damped unconditionally by orders 1 and 2 only. Where eps lambda_max is too large for a higher order, and for
 the first steps after the start and after every switch, the steps are those of the additive Runge-Kutta method of order 4.
 """
