@@ -6,7 +6,7 @@ from reference_rule import uncompiled
 
 import sftsolve as sft
 from sftsolve.codegen.plan import plan
-from sftsolve.errors import ActionError, GridError
+from sftsolve.errors import ActionError, GridError, StepError
 from sftsolve.expression import parse
 from sftsolve.sources.separation import separated
 from sftsolve.state import Layout
@@ -183,3 +183,46 @@ def test_jumps_and_kinks_of_expressions_are_switches(text, monkeypatch):
         if before is not None:
             x = np.broadcast_to(GRID.mesh["x"], GRID.shape)
             np.testing.assert_allclose(seen, [before * x, after * x], rtol=0, atol=1e-14)
+
+
+UNDEFINED = {
+    "everywhere": ("sqrt(1 - t)", "source 'J' is not finite at t = 1\n  expected: finite values everywhere\n  given:    nan"),
+    "in a cell": ("log(1 + x - t)", "source 'J' is not finite at t = 1.08333(.|\n)*1 values are NaN or infinite"),
+    "after the start": ("sqrt(-t)", "source 'J' is not finite at t = [0-9.]*e-"),
+}
+
+
+@pytest.mark.parametrize(("method", "dynamics"), [("rk32", "damped"), ("etdrk4", "damped"), ("descent", "gradient-flow")])
+@pytest.mark.parametrize(("text", "message"), UNDEFINED.values(), ids=UNDEFINED)
+def test_a_source_that_has_no_value_is_blamed_itself(text, message, method, dynamics, tmp_path):
+    grid = sft.Grid((8, 6), (2.0, 1.0))
+    theory = sft.Action(["w"], "grad2(w)/2e3 + w**2/2 - J*w", sources={"J": text}, friction=FRICTION)
+    # Steps of descent have a length of their own.
+    with pytest.raises(StepError, match="source 'J' is not finite at t = [12]\\n" if method == "descent" else message) as caught:
+        sft.solve(
+            theory,
+            grid,
+            {"w": 0.0},
+            end=3.0,
+            clock="t",
+            method=method,
+            dynamics=dynamics,
+            output=tmp_path / "run.h5",
+            progress=False,
+        )
+    assert "end the run before" in caught.value.remedy
+    if text != "sqrt(-t)":
+        assert "run.h5" in caught.value.remedy
+
+
+def test_values_at_walls_that_end_are_blamed_themselves():
+    grid = sft.Grid((8,), (1.0,), boundary={"x": {"value": "sqrt(1 - t)"}})
+    theory = sft.Action(["w"], "grad2(w)/200", friction=FRICTION)
+    with pytest.raises(StepError, match=r"on the lower x face are not finite at t = 1\b"):
+        sft.solve(theory, grid, {"w": 1.0}, end=3.0, clock="t", progress=False)
+
+
+def test_a_cost_without_value_is_still_blamed_itself():
+    theory = sft.Action(["w"], "w + sqrt(w)**5 - J*w/100", sources={"J": "cos(t)"}, friction=FRICTION)
+    with pytest.raises(StepError, match="the solution is not finite(.|\n)*undefined there"):
+        sft.solve(theory, sft.Grid((8,), (1.0,)), {"w": 1.0}, end=3.0, clock="t", method="rk32", rtol=1e-3, progress=False)

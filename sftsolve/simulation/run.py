@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -259,7 +260,7 @@ class _Run:
             self.rejected += 1
             self.controller.rejected(length, error, self.stepper.error_exponent, self.stepper.rule)
             if self.controller.step < _SMALLEST * max(abs(self.theta), _NEAR_ZERO * self.span):
-                self._fail(lambda saved: too_short(self.system, self.stepper, self.state, saved))
+                self._fail(partial(too_short, self.system, self.stepper, self.state, self.system.clock.t(self.theta + length)))
         self.stepper.accept(self.state)
         self.controller.accepted(length, error, self.stepper.error_exponent, self.stepper.rule)
         self.theta = target if hits else self.theta + length

@@ -44,11 +44,11 @@ def on_grid(grid: Grid, name: str, values: Any, what: str = "source") -> np.ndar
         )
     bad = ~np.isfinite(array)
     if bad.any():
-        where = np.unravel_index(int(np.argmax(bad)), array.shape) if array.ndim else ()
+        where, count = tuple(map(int, np.unravel_index(int(np.argmax(bad)), array.shape))), int(bad.sum())
         raise GridError(
             f"{what} {name!r} is not finite",
             expected="finite values everywhere",
-            given=f"{int(bad.sum())} values are NaN or infinite, the first at index {tuple(int(i) for i in where)}",
+            given=f"{count} values are NaN or infinite, the first at index {where}" if array.ndim else float(array),
         )
     return np.broadcast_to(array, grid.shape)
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from sftsolve.errors import StepError
+from sftsolve.errors import SftError, StepError
 from sftsolve.state import State
 from sftsolve.stepping.registry import Stepper
 
+# What is no number from a time on is found this near behind it, relative to the time.
+_BEHIND = (0.0, 1e-14, 1e-12, 1e-10)
 
-def too_short(system: Any, stepper: Stepper, state: State, saved: str) -> StepError:
-    """The error to raise when the smallest step was rejected; `saved` says where the last good state is, if anywhere."""
+
+def _undefined(system: Any, times: Iterable[float]) -> SftError | None:
+    """What a source or wall data that are not finite at one of these times say of it."""
+    for t in times:
+        try:
+            system.check_times(t, t)
+        except (SftError, MemoryError) as error:
+            return error if isinstance(error, SftError) else None
+    return None
+
+
+def too_short(system: Any, stepper: Stepper, state: State, until: float, saved: str) -> StepError:
+    """The error to raise when the smallest step was rejected.
+
+    Parameters
+    ----------
+    until : physical time at which the step would have ended
+    saved : where the last good state is, if anywhere
+    """
     when = f"tau = {system.clock.tau(state.t):.6g} (t = {state.t:.6g}), step {state.step + 1}"
     place = stepper.not_finite(state)
     if place is not None:
+        outside = _undefined(system, (state.t, 0.5 * (state.t + until), *(until + more * abs(until) for more in _BEHIND)))
+        if outside is not None:
+            remedy = "end the run before, or mend the expression" + saved
+            return StepError(outside.message, expected=outside.expected, given=outside.given, remedy=remedy)
         what = f"the solution is not finite after {when}"
         remedy = "look for a cost that is unbounded below or undefined there, or for an ill-posed theory; or end the run before"
     else:
