@@ -11,7 +11,7 @@ import sftsolve as sft
 from sftsolve.cli import app
 from sftsolve.config import load, restore
 from sftsolve.config.values import random_field
-from sftsolve.errors import ConfigError
+from sftsolve.errors import ConfigError, StepError
 
 GOOD = """
 [grid]
@@ -110,6 +110,10 @@ BAD = {
         ("[initial]", "cutoff above 6.28"),
     ),
     "end in the past": (GOOD, ("time.end=-1.0",), ("time.end", "greater than 0", "-1.0")),
+    "a first step backwards": (GOOD, ("time.first_step=-0.1",), ("time.first_step", "greater than 0", "-0.1")),
+    "a longest step of none": (GOOD, ("time.max_step=0.0",), ("time.max_step", "greater than 0")),
+    "half a step": (GOOD, ("time.max_steps=2.5",), ("time.max_steps", "whole number", "2.5")),
+    "unknown limit": (GOOD, ("time.max_stp=1.0",), ("unknown key 'max_stp'", "did you mean max_step")),
     "unknown clock": (GOOD, ("time.clock=tua",), ("time.clock", "'tau' or 't'")),
     "tolerance too large": (GOOD, ("time.rtol=2.0",), ("time.rtol", "less than 1")),
     "unknown method": (GOOD, ("time.method=rk23",), ("rk23", "rk32")),
@@ -307,3 +311,17 @@ def test_ring_samples_sit_at_the_neurons(folder):
     perceptron = text.replace("ring-two-layer", "ring-perceptron").replace("activation = [0.0, 1.0]", "").replace("w2 = 0.1", "")
     network = load(write(folder, perceptron))[0].network.build().network
     assert np.allclose(network.inputs[0], x + 2 * network.spacing)
+
+
+def test_limits_of_steps_reach_the_run(folder):
+    path = write(folder, GOOD)
+
+    def steps(*overrides):
+        job = load(path, ["time.method=tsit5", *overrides])[0].build("run.toml")
+        return sft.solve(job.action, job.grid, **(job.options | {"output": None, "progress": False}))
+
+    free = steps()
+    assert steps("time.max_step=0.004").stats.steps >= 25 > free.stats.steps
+    assert steps("time.first_step=0.002").scalars["step"][0] == pytest.approx(0.002) != free.scalars["step"][0]
+    with pytest.raises(StepError, match="max_steps = 2 "):
+        steps("time.max_steps=2")

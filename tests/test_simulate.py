@@ -535,6 +535,9 @@ ACTION = sft.Action(fields=["w"], cost="w**2/2", friction=sft.Friction(gamma=1.0
         ({"save_every": 0.0}, "save_every"),
         ({"save_at": [2.0]}, "save_at"),
         ({"scalars_every": -1}, "scalars_every"),
+        ({"first_step": 0.0}, "first_step"),
+        ({"max_step": -1.0}, "max_step"),
+        ({"max_steps": 2.5}, "max_steps is no number of steps"),
         ({"dynamics": "heavy"}, "dynamics"),
     ],
 )
@@ -546,7 +549,7 @@ def test_bad_arguments_are_named_before_anything_is_made(given, named, tmp_path,
 
 
 @pytest.mark.parametrize("name", ["first_step", "max_step", "max_steps"])
-@pytest.mark.parametrize("value", [0, -1.0, math.nan, "x"])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, "x", True])
 def test_bad_limits_of_a_step(name, value):
     system = PointwiseSystem((3,), springs(1.0))
     with pytest.raises(ConfigError, match=name):

@@ -100,7 +100,7 @@ class FrictionSection(Section):
 
 
 class TimeSection(Section):
-    """[time]: how far, in which clock, by which method and how exactly."""
+    """[time]: how far, in which clock, by which method, how exactly, and in what steps at most."""
 
     end: float = Field(gt=0, description="the time at which to stop, > 0, in the clock")
     clock: Literal["tau", "t"] = "tau"
@@ -108,6 +108,9 @@ class TimeSection(Section):
     rtol: float = Field(1e-6, gt=0, lt=1)
     atol: float | dict[str, float] = 1e-9
     dynamics: Literal["damped", "gradient-flow", "slow-manifold"] = "damped"
+    first_step: float | None = Field(None, gt=0)
+    max_step: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, gt=0)
     allow_ill_posed: bool = False
     dtype: Literal["float64", "float32"] = "float64"
 

@@ -17,7 +17,7 @@ from sftsolve.output import MemoryWriter, Result, RunDescription, Stats, Writer
 from sftsolve.simulation.audit import EnergyAudit
 from sftsolve.simulation.recorder import Recorder
 from sftsolve.simulation.stride import SAME, STRETCH, steps_ahead
-from sftsolve.simulation.times import Times
+from sftsolve.simulation.times import Limits, Times
 from sftsolve.state import State
 from sftsolve.stepping import (
     Event,
@@ -78,11 +78,9 @@ def simulate(
     ----------
     system, state : as `discretise` and `System.state` make them; the state may stand at any time before `end`
     stepper : of `system`, or the name of a method
-    end, clock, rtol, atol, save_every, save_at, scalars_every, progress, config, metadata : see `solve`
+    end, clock, rtol, atol, save_every, save_at, scalars_every, progress, first_step, max_step, max_steps, config, metadata : see
+        `solve`
     writer : takes the output; in memory by default
-    first_step, max_step : in `clock`; chosen by default, and unlimited but for forces that move in time: there steps are no
-        longer than a 25th of the run, lest one leaps over a pulse from where all is at rest. Shorter pulses ask for `max_step`
-    max_steps : ends the run as failed after so many steps
 
     Raises
     ------
@@ -93,12 +91,11 @@ def simulate(
     tolerance = Tolerance.of(rtol, atol, system.fields)
     times = Times(end, clock, save_every, save_at, scalars_every)
     axis, due = times.on(system.clock, state.t, system.switches)
+    first, largest, most = Limits(first_step, max_step, max_steps).on(axis)
     system.check_times(state.t, axis.t(due[-1].time))
     system.enter(state.t)
     if isinstance(stepper, str):
         stepper = make_stepper(stepper, system, tolerance.rtol, state, axis.theta(due[-1].time))
-    limits = {"first_step": first_step, "max_step": max_step, "max_steps": max_steps}
-    checked = {name: None if value is None else axis.check(name, value) for name, value in limits.items()}
     description = RunDescription(
         grid=system.grid,
         fields=system.fields,
@@ -111,8 +108,8 @@ def simulate(
     with writer or MemoryWriter() as out:
         out.begin(description)
         with Interrupts() as interrupts, ProgressBar(progress, stepper.method.split(" (")[0]) as bar:
-            run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, max_steps)
-            run.choose_first_step(checked["first_step"], checked["max_step"])
+            run = _Run(system, state, stepper, tolerance, Recorder(system, stepper, axis, out), due, most)
+            run.choose_first_step(first, largest)
             return run.through(interrupts, bar)
 
 

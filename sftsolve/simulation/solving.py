@@ -12,7 +12,7 @@ from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
 from sftsolve.output import HDF5Writer, MemoryWriter, Result
 from sftsolve.simulation.run import simulate
-from sftsolve.simulation.times import Times
+from sftsolve.simulation.times import Limits, Times
 from sftsolve.stepping import Tolerance, resolve
 from sftsolve.system import discretise
 
@@ -34,6 +34,9 @@ def solve(
     save_every: float | None = None,
     save_at: Any = None,
     scalars_every: float | None = None,
+    first_step: float | None = None,
+    max_step: float | None = None,
+    max_steps: int | None = None,
     output: str | Path | None = None,
     overwrite: bool = True,
     progress: bool = True,
@@ -50,7 +53,7 @@ def solve(
     velocity : w_t at t = 0 of some or all fields, per unit of t whatever the clock; by default at rest, or as
         `System.state` says of `Friction.matching_descent` and of the slow manifold
     end : when to stop, > 0, in `clock`
-    clock : "tau" (training time, int dt / gamma) or "t" (physical time); `end`, `save_*` and `scalars_every` are in it
+    clock : "tau" (training time, int dt / gamma) or "t" (physical time); `end`, `save_*` and `scalars_every` are in it too
     method : "auto" or a name of `sftsolve.stepping.STEPPERS`, such as "tsit5", "leapfrog" or "descent"
     rtol, atol : tolerance of the error of a step, ``atol + rtol |w|`` (root mean square); atol may be given by field
     order : order of accuracy in space
@@ -59,6 +62,10 @@ def solve(
     save_every : distance of snapshots, or
     save_at : list of times, or ``{"log": [low, high], "count": n}``; first and last states are always saved
     scalars_every : distance of rows in the time series between those at snapshots
+    first_step, max_step : lengths in `clock` of the first step to try and of the longest, which methods of fixed steps do not
+        heed; chosen by default, and unlimited but for forces that move in time: there steps are no longer than a 25th of the
+        run, lest one leaps over a pulse from where all is at rest. Shorter pulses ask for `max_step`
+    max_steps : ends the run as failed after so many steps, what was reached being saved
     output : HDF5 file to write; the result then reads from it. None keeps it in memory
     overwrite : False refuses to replace an earlier result
     progress : show a progress bar if there is a terminal
@@ -71,12 +78,14 @@ def solve(
     ConfigError : an argument is out of range, or a method is unknown
     GridError, ActionError, ExpressionError : action, grid and initial values do not fit, or do not fit into memory
     FileError : the output cannot be written
-    StepError : the solution stops being finite, or steps become too short; what was good is saved first, see `simulate`
+    StepError : the solution stops being finite, steps become too short, or `max_steps` are done; what was good is saved first,
+        see `simulate`
     """
     # Everything that can be wrong with the arguments, before anything is compiled.
     known = resolve(method, Tolerance.of(rtol, atol, action.fields).rtol)
     times = Times(end, clock, save_every, save_at, scalars_every)
-    _, due = times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
+    axis, due = times.on(make_clock(action.friction, grid.dimension, dynamics), 0.0)
+    Limits(first_step, max_step, max_steps).on(axis)
     writer = MemoryWriter() if output is None else HDF5Writer(output, overwrite)
     kept = 0 if output is not None else sum(event.snapshot for event in due) + 1
     refuse_too_large(Run(action, grid, initial, order, dynamics, known, dtype, kept, len(due) > 1))
@@ -95,6 +104,9 @@ def solve(
         save_every=save_every,
         save_at=save_at,
         scalars_every=scalars_every,
+        first_step=first_step,
+        max_step=max_step,
+        max_steps=max_steps,
         writer=writer,
         progress=progress,
         config=config,

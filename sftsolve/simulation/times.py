@@ -6,8 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sftsolve.errors import ConfigError
 from sftsolve.friction import Clock
 from sftsolve.stepping import Event, UserClock, events, scalar_schedule, snapshot_schedule
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long steps may be, and how many, as given by the user; None leaves it to the method."""
+
+    first_step: Any = None
+    max_step: Any = None
+    max_steps: Any = None
+
+    def on(self, axis: UserClock) -> tuple[float | None, float | None, int | None]:
+        """The first step and the longest, in the user's clock, and the number; raises `ConfigError` where they make no sense."""
+        first, largest, most = (None if value is None else axis.check(name, value) for name, value in vars(self).items())
+        if most is not None and not most.is_integer():
+            raise ConfigError("max_steps is no number of steps", expected="a whole number > 0", given=repr(self.max_steps))
+        return first, largest, None if most is None else int(most)
 
 
 def _none(first: float, last: float) -> Sequence[float]:
