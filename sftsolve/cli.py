@@ -1,4 +1,4 @@
-"""The command line: `sftsolve run | info | plot`. No numerics here: it loads, calls, prints.
+"""The command line: `sftsolve run | check | info | plot`. No numerics here: it loads, calls, prints.
 
 What is heavy is loaded on first use, so that --help and --version are quick.
 """
@@ -34,10 +34,15 @@ app = typer.Typer(
     help="Solve synaptic field theory: the training of a neural network as a damped field equation.",
 )
 
+ILL_POSED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="A configuration file (TOML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes, such as time.end=2.0.", show_default=False)
+]
 RunFile = Annotated[Path, typer.Argument(metavar="RUN", help="A result file (HDF5).", show_default=False)]
 
 
@@ -70,10 +75,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A configuration file (TOML).", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes, such as time.end=2.0.", show_default=False)
-    ] = None,
+    file: ConfigFile,
+    overrides: Overrides = None,
     debug: Debug = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run a theory that is ill-posed all the same.")] = False,
@@ -89,6 +92,20 @@ def run(
             _print_rows(_summary(result, job.experiment, picture))
     if result.stats.status == "interrupted":  # the time loop has said where
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def check(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Say what running FILE would take and whether its theory is well-posed; run nothing. Exit code 1 where it is not."""
+    with _readable_errors(debug):
+        config, text = _room("config").load(file, overrides or [])
+        job = config.build(file.name, text)
+        options = {name: job.options[name] for name in ("initial", "order", "dynamics", "method", "rtol", "dtype")}
+        between = any(job.options[name] is not None for name in ("save_every", "save_at", "scalars_every"))
+        report = sft.check(job.action, job.grid, between=between, **options)
+        print(report)
+    if not report.well_posed:
+        raise typer.Exit(ILL_POSED)
 
 
 @app.command()

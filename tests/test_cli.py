@@ -154,6 +154,35 @@ def test_plot_draws_again_from_the_file_alone(folder):
     assert Path("wave.png").read_bytes() == picture
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("nowhere/x.png", "folder does not exist"), ("x.xyz", "kind of picture"), ("x.toml", "kind of picture")]
+)
+def test_plot_refuses_places_where_no_picture_can_be(name, words, folder):
+    invoke("run", "wave.toml", "output.picture=")
+    answer = invoke("plot", "wave.h5", name)
+    assert answer.exit_code == 2 and words in answer.stderr and "Traceback" not in answer.output
+
+
+def test_plot_says_where_the_picture_is(folder):
+    invoke("run", "wave.toml", "output.picture=")
+    assert invoke("plot", "wave.h5", "drawn").stdout.strip() == "drawn.png"
+    assert Path("drawn.png").exists()
+
+
+def test_check_says_what_a_run_would_be_and_runs_nothing(folder):
+    answer = invoke("check", "wave.toml", "grid.shape=[500]")
+    assert answer.exit_code == 0, answer.output
+    assert "memory with tsit5" in answer.stdout and "all modes decay" in answer.stdout
+    assert "between steps" in answer.stdout  # of snapshots within steps
+    assert [path.name for path in folder.iterdir()] == ["wave.toml"]
+
+
+def test_check_tells_an_ill_posed_theory_by_its_exit_code(folder):
+    answer = invoke("check", "wave.toml", "action.cost=-grad2(w)")
+    assert answer.exit_code == 1 and "ill-posed" in answer.stdout and answer.stderr == ""
+    assert invoke("check", "wave.toml", "grid.shape=[0]").exit_code == 2
+
+
 def test_a_network_is_judged_and_drawn(digits):
     answer = invoke("run", "digits.toml", "output.file=learned.h5")
     assert answer.exit_code == 0, answer.output

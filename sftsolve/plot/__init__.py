@@ -10,9 +10,9 @@ from typing import Any
 from sftsolve.config import Denoising, Experiment, RingTraining, restore
 from sftsolve.output import Result
 from sftsolve.plot import fields, networks
-from sftsolve.plot.style import save
+from sftsolve.plot.style import picture_path, save
 
-__all__ = ["available", "experiment_of", "save_picture"]
+__all__ = ["available", "experiment_of", "picture_path", "save_picture"]
 
 _DRAWINGS: dict[type, Callable[[Result, Any], Any]] = {
     Denoising: networks.draw_denoising,
@@ -31,7 +31,7 @@ def save_picture(result: Result, path: str | Path, experiment: Experiment | None
     Parameters
     ----------
     result : the run, in memory or opened from a file
-    path : where to write; the suffix says in which format
+    path : where to write; the suffix says in which format, .png where there is none
     experiment : the network behind the run, for a picture of what it learned
 
     Raises
@@ -39,7 +39,7 @@ def save_picture(result: Result, path: str | Path, experiment: Experiment | None
     ConfigError : matplotlib is not installed
     FileError : the picture cannot be written
     """
-    path = Path(path)
+    path = picture_path(path)
     drawing = _DRAWINGS.get(type(experiment))
     figure = fields.draw(result) if drawing is None else drawing(result, experiment)
     save(figure, path)

@@ -43,16 +43,35 @@ def parts(figure: Figure | SubFigure, rows: int, columns: int, **options: Any) -
     return list(figure.subfigures(rows, columns, squeeze=False, **options).flat)
 
 
+def picture_path(path: str | Path) -> Path:
+    """Where a picture can be written, for a look beforehand: `path`, with .png where it names no format.
+
+    Raises
+    ------
+    ConfigError : matplotlib is not installed
+    FileError : there is no such folder, or no such format
+    """
+    path = Path(path)
+    path = path if path.suffix else path.with_name(path.name + ".png")
+    formats = new_figure(1.0, 1.0).canvas.get_supported_filetypes()
+    if not path.parent.is_dir():
+        raise FileError("the picture's folder does not exist", expected="an existing folder", given=path.parent)
+    if path.suffix[1:].lower() not in formats:
+        known = ", ".join(f".{name}" for name in sorted(formats))
+        raise FileError("this kind of picture is not drawn", expected=f"a name in {known}", given=path)
+    return path
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure; the file's suffix says in which format.
 
     Raises
     ------
-    FileError : the folder does not exist or cannot be written, or the format is not known
+    FileError : it cannot be written there
     """
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise FileError("the picture cannot be written", expected="a path such as run.png", given=f"{path}: {error}") from None
 
 
