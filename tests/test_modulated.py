@@ -1,10 +1,10 @@
 """Modulated convolutions against the direct double sum."""
 
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
+from allocations import peak_of_forces
 from direct_sums import check_gradient, cost, displacement_weights, forces
 
 import sftsolve as sft
@@ -123,17 +123,7 @@ def test_nothing_of_field_size_is_allocated(method):
     grid = sft.Grid((100, 110), (1.0, 1.0))
     kernel = Modulated("a", "b", masks(grid, 1), "exp(-r**2/s)", None, {"s": 1e-3}, method=method)
     system = make_system(grid, kernel)
-    state = system.state({"a": "x", "b": "y"})
-    out, direction = state.like(), state.copy()
-    for measured in (False, True):
-        if measured:
-            tracemalloc.start()
-        system.force_into(state, out)
-        system.cost_of(state)
-        system.jvp_into(state, direction, out)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < grid.size
+    assert peak_of_forces(system, {"a": "x", "b": "y"}) < grid.size
 
 
 GRID = sft.Grid((8, 10), (1.0, 1.0))

@@ -1,10 +1,9 @@
 """Convolutions in blocks that overlap: many short blocks against SciPy's filters at every kind of end, and what they promise."""
 
-import tracemalloc
-
 import numba
 import numpy as np
 import pytest
+from allocations import peak_of_forces
 from direct_sums import check_gradient, counted_calls
 from scipy import ndimage, signal
 
@@ -156,16 +155,8 @@ def test_nothing_of_field_size_is_allocated():
     grid = make_grid((1 << 16,), MIRROR)
     kernel = sft.Convolution("a", "b", "exp(-r**2/(2*s**2))", {"s": 3.0}, about={"a": 1.0}, walls="mirror", method="overlap")
     system = make_system(grid, kernel)
-    state = system.state({"a": "x", "b": "1/(1 + x)"})
-    out, direction = state.like(), state.copy()
-    for _ in range(2):
-        tracemalloc.start()
-        system.force_into(state, out)
-        system.cost_of(state)
-        system.jvp_into(state, direction, out)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < 16_000  # of 524288 bytes a field; the halves of the threads' errands are among them
+    # Of 524288 bytes a field; the halves of the threads' errands are among them.
+    assert peak_of_forces(system, {"a": "x", "b": "1/(1 + x)"}) < 16_000
 
 
 def test_kernels_of_one_field_share_its_transforms(short_blocks, monkeypatch):
