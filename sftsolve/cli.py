@@ -34,7 +34,7 @@ app = typer.Typer(
     help="Solve synaptic field theory: the training of a neural network as a damped field equation.",
 )
 
-ILL_POSED = 1
+REFUSED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -96,7 +96,7 @@ def run(
 
 @app.command()
 def check(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -> None:
-    """Say what running FILE would take and whether its theory is well-posed; run nothing. Exit code 1 where it is not."""
+    """Say what running FILE would take and whether its theory is well-posed. Exit code 1 if `run` would refuse it."""
     with _readable_errors(debug):
         config, text = _room("config").load(file, overrides or [])
         job = config.build(file.name, text)
@@ -104,8 +104,8 @@ def check(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -
         between = any(job.options[name] is not None for name in ("save_every", "save_at", "scalars_every"))
         report = sft.check(job.action, job.grid, between=between, **options)
         print(report)
-    if not report.well_posed:
-        raise typer.Exit(ILL_POSED)
+    if not report.fits or not (report.well_posed or job.options["allow_ill_posed"]):
+        raise typer.Exit(REFUSED)
 
 
 @app.command()

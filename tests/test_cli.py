@@ -177,9 +177,16 @@ def test_check_says_what_a_run_would_be_and_runs_nothing(folder):
     assert [path.name for path in folder.iterdir()] == ["wave.toml"]
 
 
+def test_check_tells_what_a_run_would_take_that_does_not_fit(folder):
+    answer = invoke("check", "wave.toml", "grid.shape=[500000000000]")
+    assert answer.exit_code == 1 and "stages of tsit5" in answer.stdout and "does not fit into the" in answer.stdout
+    assert "all modes decay" not in answer.stdout and answer.stderr == ""
+
+
 def test_check_tells_an_ill_posed_theory_by_its_exit_code(folder):
     answer = invoke("check", "wave.toml", "action.cost=-grad2(w)")
     assert answer.exit_code == 1 and "ill-posed" in answer.stdout and answer.stderr == ""
+    assert invoke("check", "wave.toml", "action.cost=-grad2(w)", "time.allow_ill_posed=true").exit_code == 0
     assert invoke("check", "wave.toml", "grid.shape=[0]").exit_code == 2
 
 

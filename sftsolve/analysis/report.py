@@ -15,7 +15,7 @@ from sftsolve.codegen.plan import plan
 from sftsolve.errors import ActionError
 from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
-from sftsolve.memory import in_turn
+from sftsolve.memory import in_turn, of_machine
 from sftsolve.stepping import resolve
 from sftsolve.system import field_values
 
@@ -34,7 +34,7 @@ class Report:
     memory : bytes that the parts of a run hold, those that it takes beside them "for a while" at its peak, and their "total"
     bytes_per_force : traffic of one evaluation of the local force, each array counted once
     method : the method that was counted
-    dispersion : of the local cost about the initial state, None where its force holds no field
+    dispersion : of the local cost about the initial state, None where its force holds no field or the run does not fit
     notes : natural boundary conditions that replace the ones asked for, and what was not examined
     """
 
@@ -45,8 +45,13 @@ class Report:
     notes: tuple[str, ...]
 
     @property
+    def fits(self) -> bool:
+        """Whether this machine has the memory."""
+        return self.memory["total"] <= of_machine()
+
+    @property
     def well_posed(self) -> bool:
-        """Whether growth of short waves is bounded (True where the local force holds no field)."""
+        """Whether growth of short waves is bounded (True where the local force holds no field, or was not examined)."""
         return self.dispersion is None or self.dispersion.well_posed
 
     def __str__(self) -> str:
@@ -104,13 +109,19 @@ def check(
     memory["for a while"] = total - sum(memory.values())
     memory["total"] = total
     found = plan(action, grid, order, dtype)
-    values = {name: np.zeros(grid.shape) for name in action.fields} | field_values(action, grid, given)
-    w = np.stack([values[name] for name in action.fields])
     notes = found.notes if found else ()
+    waves = None
+    if total <= of_machine():
+        values = {name: np.zeros(grid.shape) for name in action.fields} | field_values(action, grid, given)
+        waves = dispersion(action, grid, np.stack([values[name] for name in action.fields]), order)
+    else:
+        notes += (
+            f"the run does not fit into the {of_machine() / 2**30:.3g} GiB here: initial values and waves are not examined",
+        )
     if action.kernels:
         notes += ("kernels are not examined for growth",)
     traffic = float(found.traffic(grid.size, np.dtype(dtype).itemsize)) if found else 0.0
-    return Report(memory, traffic, method, dispersion(action, grid, w, order), notes)
+    return Report(memory, traffic, method, waves, notes)
 
 
 def refuse_ill_posed(action: Action, grid: Grid, w: np.ndarray, order: int) -> None:
