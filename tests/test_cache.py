@@ -99,6 +99,19 @@ def test_a_file_that_was_changed_is_written_again(tmp_path, monkeypatch):
     assert path.read_bytes() == text.encode()
 
 
+def test_a_plan_of_still_walls_is_not_taken_for_walls_that_move():
+    """At order 4 these have rates in their energies."""
+
+    def rates(value):
+        walls = {"x": {"lower": {"value": value}, "upper": {"value": 0}}, "y": "periodic"}
+        action = sft.Action(["w"], "grad2(w)/2", friction=sft.Friction(gamma=1.0))
+        plan = plans.plan(action, sft.Grid((12, 12), (1.0, 1.0), boundary=walls), 4)
+        return [datum for data in plan.faces.values() for datum in data if datum.rate]
+
+    assert not rates("sin(2*pi*y)")
+    assert rates("sin(2*pi*y*t)")
+
+
 def test_plans_are_found_by_the_next_process_and_made_anew_where_they_are_broken(tmp_path, monkeypatch):
     monkeypatch.setenv("SFTSOLVE_CACHE", str(tmp_path))
     action = sft.Action(["w"], "S/2*grad2(w)", sources={"S": "1 + x"}, friction=sft.Friction(gamma=1.0))

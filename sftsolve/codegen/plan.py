@@ -253,7 +253,6 @@ def roles(grid: Grid, fields: tuple[str, ...]) -> tuple[object, ...]:
             for name in fields:
                 condition = grid.condition(axis, side, name)
                 parts = [part for part in ("data", "coefficient") if hasattr(condition, part)]
-                found.append(
-                    (axis, side, name, condition.key, *(walls.Datum(axis, side, name, part).role(grid) for part in parts))
-                )
+                data = [walls.Datum(axis, side, name, part) for part in parts]
+                found.append((axis, side, name, condition.key, *((datum.role(grid), datum.moves(grid)) for datum in data)))
     return tuple(found)

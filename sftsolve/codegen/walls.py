@@ -78,8 +78,12 @@ class Datum:
         """How it enters: "zero", "scalar" or "face" (see `boundary.role`)."""
         data = self.of(grid)
         found = role(data, self.axis)
-        moves = isinstance(data, WallExpression) and "t" in data.names
-        return "zero" if (self.along and found != "face") or (self.rate and not moves) else found
+        return "zero" if (self.along and found != "face") or (self.rate and not self.moves(grid)) else found
+
+    def moves(self, grid: Grid) -> bool:
+        """Whether it changes in time."""
+        data = self.of(grid)
+        return isinstance(data, WallExpression) and "t" in data.names
 
 
 @dataclass
