@@ -117,7 +117,7 @@ class Action:
         """The sources, and the redshift of an expanding space."""
         if self.friction is None or not self.friction.redshifts:
             return self.sources
-        return self.sources | {REDSHIFT: Redshift(self.friction.redshift)}
+        return self.sources | {REDSHIFT: Redshift(self.friction.redshift, self.friction.expansion)}
 
     def forms(self, grid: Grid) -> dict[str, Form]:
         """How every source that changes in time enters the density, by name."""

@@ -17,7 +17,7 @@ from sftsolve.errors import ActionError, ConfigError, GridError, nearest
 from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
 from sftsolve.kernels.local import LocalForce
-from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, merged
+from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, merged, power_of
 from sftsolve.kernels.strides import Strides
 from sftsolve.kernels.wall_data import WallData
 from sftsolve.linear import LinearPart, linear_part
@@ -264,6 +264,13 @@ class System:
         time = state.t if t is None else t
         self.walls.fill(state, time)
         return sum((operator.energy(state, time) for operator in self.operators), 0.0)
+
+    def power_of(self, state: State, t: float | None = None) -> float:
+        """dC/dt with the fields held fixed, within the piece of time at hand; NaN where it is not known."""
+        time = state.t if t is None else t
+        self.walls.fill(state, time)
+        own = 0.0 if self.local is None else self.local.power(state, time)
+        return sum((power_of(kernel, state, time) for kernel in self.kernels), own)
 
     def jvp_into(self, state: State, direction: State, out: State, t: float | None = None) -> None:
         """Write F'(state) direction into ``out.w``; `direction` is another state than `state`, since ghosts of the two differ."""

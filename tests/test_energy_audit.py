@@ -79,8 +79,7 @@ def test_a_wrong_force_is_found():
     assert 1e-3 < result.stats.energy_residual < 0.1
 
 
-def test_what_moves_by_itself_is_not_followed():
-    assert run("tsit5", cost="w**2/2 - J*w", sources={"J": "cos(t)*sin(2*pi*x)"}) is None
+def test_a_corrected_force_is_not_followed():
     assert run("tsit5", dynamics="slow-manifold", gamma=10.0, cost="w**2/2") is None
 
 

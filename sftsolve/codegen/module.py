@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import indent
 
 from sftsolve.algebra import Node, Symbol, differentiate, leaves, substitute
@@ -10,6 +10,7 @@ from sftsolve.codegen import templates, vectors
 from sftsolve.codegen.emit import Emitter
 from sftsolve.codegen.stencils import HERE, Bend, Edge, Offset, Tap
 from sftsolve.codegen.terms import Variation, linearise, moved
+from sftsolve.sources import rate_of, slope
 
 BOX = ", ".join(f"boxes[b, {i}]" for i in range(6))
 
@@ -126,27 +127,34 @@ class Module:
         inverse: str,
         data: Sequence[str] = (),
         tap: Callable[[Tap], str] | None = None,
-    ) -> None:
-        """Energy, force and linearised force of one face as three functions.
+        rates: Mapping[Symbol, Node] | None = None,
+    ) -> bool:
+        """Energy, force and linearised force of one face as three functions; with `rates` a fourth, the power of its energy.
 
-        `data` names what varies along the face, `tap` writes values there (`wall_tap` by default).
+        `data` names what varies along the face, `tap` writes values there (`wall_tap` by default); `rates` are those in time of
+        scalars and data. Whether the power is known is returned.
         """
         along: dict[Node, Node] = {Symbol(datum): Tap("b", number, HERE) for number, datum in enumerate(data)}
+        along |= {rate_of(datum): Tap("a", number, HERE) for number, datum in enumerate(data)}
         at_wall = substitute(energy, {Symbol(field): Symbol(field) + shift for field, shift in half_step.items()})
         fields = variation.names.fields
         forces = [variation.at(differentiate(at_wall, Symbol(field)) * Symbol(inverse) * -1.0, HERE) for field in fields]
+        value = variation.at(at_wall, HERE)
+        power = slope(value, rates) if rates else None
         for suffix, results, arguments in (
-            ("energy", [variation.at(at_wall, HERE)], "w, s, p, b"),
+            ("energy", [value], "w, s, p, b"),
             ("force", forces, "w, s, p, b"),
             ("jvp", [linearise(node) for node in forces], "w, d, s, p, b"),
+            *([("power", [power], "w, s, p, b, a")] if power is not None else []),
         ):
             emitter = Emitter(self.scalars, tap or wall_tap)
             texts = [emitter.name(substitute(node, along)) for node in results]
-            adds = [f"out[{f}, z, y, x] += {text}" for f, text in enumerate(texts)]
-            body = [*emitter.body, *(adds if suffix != "energy" else [f"total += {texts[0]}"])]
+            add = "total += {1}" if suffix in ("energy", "power") else "out[{0}, z, y, x] += {1}"
+            body = [*emitter.body, *(add.format(f, text) for f, text in enumerate(texts))]
             self.text += templates.FACE.format(
                 name=f"{name}_{suffix}", arguments=arguments, prelude=_lines(emitter.prelude, 1), body=_lines(body, 4)
             )
+        return power is not None
 
 
 def row_tap(tap: Tap) -> str:
@@ -167,8 +175,8 @@ def cell_tap(tap: Tap) -> str:
 
 def wall_tap(tap: Tap) -> str:
     """Fields in the outermost cell, sources extrapolated to the wall itself (a plain S_0 costs an order), data of the face."""
-    if tap.kind == "b":
-        return f"b[{tap.index}, z-z0, y-y0, x-x0]"
+    if tap.kind in "ab":
+        return f"{tap.kind}[{tap.index}, z-z0, y-y0, x-x0]"
     here, inner = f"s[{tap.index}, z, y, x]", f"s[{tap.index}, z+dz, y+dy, x+dx]"
     if tap.kind == "s":
         return f"1.5 * {here} - 0.5 * {inner}"

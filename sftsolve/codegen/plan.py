@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sftsolve.action import Action
-from sftsolve.algebra import ZERO, Node, Number, Symbol, leaves, multiply, substitute
+from sftsolve.algebra import ONE, ZERO, Node, Number, Symbol, leaves, multiply, substitute
 from sftsolve.codegen import cache, marching, mirrors, terms, vectors, walls, wide
 from sftsolve.codegen.module import Module, layer_tap
 from sftsolve.codegen.scheme import scheme
 from sftsolve.codegen.stencils import Offset, inverse_spacing
 from sftsolve.grid import AXES, SIDES, Grid
-from sftsolve.sources import Form
+from sftsolve.sources import TIME, Form, rate_of, slope
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Plan:
     force_reach : how many cells away from a cell its force reads
     time_dependent : whether the density holds the time itself, or a source that moves
     notes : natural conditions, in words
+    powers : names of the functions that make up the power dC/dt of what changes in time by itself, see `_write_power`; None where
+        it is not known
     """
 
     text: str
@@ -52,6 +54,7 @@ class Plan:
     force_reach: int
     time_dependent: bool = False
     notes: tuple[str, ...] = field(default=())
+    powers: frozenset[str] | None = frozenset()
 
     def traffic(self, cells: int, itemsize: int) -> int:
         """Bytes that one evaluation of the force moves: fields and arrays read, forces written, each once."""
@@ -142,9 +145,10 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     by_cell = variation.force_by_cell()
     forces, cost = variation.force(), variation.cost()
     directions = [terms.linearise(node) for node in forces]
+    rates = _rates(found)
     scalars = (
         *(inverse_spacing(axis).name for axis in AXES if axis in grid.axes),
-        *sorted({*found.scalars, *action.parameters, *conditions.scalars}),
+        *sorted({*found.scalars, *action.parameters, *conditions.scalars, *_scalar_rates(rates, conditions)}),
     )
     reach = 0 if conditions.mirrored else _slot_radius(by_cell)
     module = Module(
@@ -174,14 +178,16 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
         walled = [axis in grid.walls for axis in AXES]
         module.fold("fold_force", "w, s, p", by_cell, walled)
         module.fold("fold_jvp", "w, d, s, p", [_linear(cells) for cells in by_cell], walled)
-    faces = _write_faces(module, found)
+    faces, powers = _write_faces(module, found, rates)
+    powers = _write_power(module, cost, rates, powers, _has_data(grid, action.fields) and not conditions.layers)
     halo = max(terms.radius([*forces, *directions, cost]), _slot_radius(by_cell))
     notes = tuple(conditions.notes)
     least = (1 + jam[0], 1 + jam[1], vectors.lanes(real))
     moves = found.time_dependent
     widths = frozenset(widened)
     layers = max(map(len, conditions.layers.values()), default=0)
-    return Plan(module.text, names, scalars, conditions.scalars, halo, reach, faces, layers, widths, least, span, moves, notes)
+    data = conditions.scalars
+    return Plan(module.text, names, scalars, data, halo, reach, faces, layers, widths, least, span, moves, notes, powers)
 
 
 def _write_steps(module: Module, forces: list[Node], grid: Grid, reach: int) -> set[str]:
@@ -196,22 +202,71 @@ def _write_steps(module: Module, forces: list[Node], grid: Grid, reach: int) -> 
     return {"flow", "swing", "march"}
 
 
-def _write_faces(module: Module, found: Discrete) -> dict[tuple[str, str], tuple[walls.Datum, ...]]:
-    """Functions of every face that has energies, ``face_AXIS_SIDE`` or one a layer; the arrays of data that they take."""
+def _rates(found: Discrete) -> dict[Symbol, Node]:
+    """Derivatives by time of all that may move by itself: the time, hidden scalars, wall data."""
+    moving = [name for name in found.scalars if name != "t"] if found.time_dependent else []
+    data = [*found.conditions.scalars, *found.conditions.arrays]
+    rates: dict[Symbol, Node] = {Symbol(name): rate_of(name) for name in (*moving, *data)}
+    return rates | ({TIME: ONE} if found.time_dependent else {})
+
+
+def _scalar_rates(rates: dict[Symbol, Node], conditions: walls.Walls) -> set[str]:
+    """Names of the rates that are numbers: those of data along a face are arrays."""
+    return {rate.name for moving, rate in rates.items() if isinstance(rate, Symbol) and moving.name not in conditions.arrays}
+
+
+def _has_data(grid: Grid, fields: tuple[str, ...]) -> bool:
+    """Whether ghosts take data, which may change in time."""
+    return any(walls.Datum(axis, side, name).role(grid) != "zero" for axis in grid.walls for side in SIDES for name in fields)
+
+
+def _write_power(
+    module: Module, cost: Node, rates: dict[Symbol, Node], faces: frozenset[str] | None, ghosts: bool
+) -> frozenset[str] | None:
+    """The functions that make up dC/dt with fields held fixed: their names, None where a derivative is not known.
+
+        dC/dt = h^d sum_i ( sum_p dc_i/dp p_t  +  sum_g dc_i/dw_g w_g,t )  +  the same of the energies of faces
+
+    ``power``: what moving scalars p do, those of sources and the time itself; ``slope``: what moving ghosts w_g do, given their
+    rates as a direction; ``face_..._power``, of `faces`.
+    """
+    power = slope(cost, rates)
+    if power is None or faces is None:
+        return None
+    found = set(faces)
+    if power != ZERO:
+        module.total("power", "w, s, p", power)
+        found.add("power")
+    if ghosts:
+        module.total("slope", "w, d, s, p", terms.linearise(cost))
+        found.add("slope")
+    return frozenset(found)
+
+
+def _write_faces(
+    module: Module, found: Discrete, rates: dict[Symbol, Node]
+) -> tuple[dict[tuple[str, str], tuple[walls.Datum, ...]], frozenset[str] | None]:
+    """Functions of every face that has energies, ``face_AXIS_SIDE`` or one a layer.
+
+    Returns
+    -------
+    The arrays of data that they take, by face; and the names of those whose power in time there is, None if one is not known.
+    """
     names, conditions = found.names, found.conditions
     surface = terms.Variation((), names, found.variation.scheme)
     faces: dict[tuple[str, str], tuple[walls.Datum, ...]] = {}
+    known: dict[str, bool] = {}
     for axis, side in sorted({*conditions.energies, *conditions.layers}):
         name, inverse = f"face_{axis}_{side}", inverse_spacing(axis).name
         data = [key for key, datum in sorted(conditions.arrays.items()) if (datum.axis, datum.side) == (axis, side)]
         faces[axis, side] = tuple(conditions.arrays[key] for key in data)
         for layer, energy in enumerate(conditions.layers.get((axis, side), ())):
-            module.face(f"{name}_{layer}", energy, surface, {}, inverse, data, layer_tap(layer))
+            known[f"{name}_{layer}"] = module.face(f"{name}_{layer}", energy, surface, {}, inverse, data, layer_tap(layer), rates)
         if (axis, side) in conditions.energies:
             steps = {field: _half_step(conditions, axis, side, field) for field in names.fields}
             half = {field: step for field, step in steps.items() if step is not None}
-            module.face(name, conditions.energies[axis, side], surface, half, inverse, data)
-    return faces
+            known[name] = module.face(name, conditions.energies[axis, side], surface, half, inverse, data, rates=rates)
+    return faces, frozenset(known) if all(known.values()) else (None if rates else frozenset())
 
 
 def _first(pair: tuple[str, Form]) -> str:

@@ -101,6 +101,11 @@ class FLRW(Friction):
     def redshift(self, t: float) -> float:
         return math.exp(-self.value * t) if self.kind == "hubble" else 1.0 / self.scale_factor(t)
 
+    def expansion(self, t: float) -> float:
+        if self.kind == "hubble":
+            return self.value
+        return self.value / (self.t0 + t) if self.kind == "power" else self._expansion.hubble(t)
+
     @property
     def redshifts(self) -> bool:
         return True

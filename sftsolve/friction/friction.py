@@ -155,6 +155,10 @@ class Friction:
         """1/a(t)."""
         return 1.0
 
+    def expansion(self, t: float) -> float:
+        """H(t) = a_t/a of that a."""
+        return 0.0
+
     @property
     def redshifts(self) -> bool:
         """Whether spatial derivatives carry 1/a(t)."""

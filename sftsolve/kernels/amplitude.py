@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sftsolve.algebra import Symbol, leaves
+from sftsolve.algebra import ONE, leaves
 from sftsolve.errors import ActionError
 from sftsolve.expression import evaluate, parse
+from sftsolve.sources import TIME, slope
 
 
 def numbers(kernel: str, parameters: Mapping[str, float] | None, taken: tuple[str, ...]) -> dict[str, float]:
@@ -63,8 +64,9 @@ class Amplitude:
             self.constant = number(f"the amplitude of {kernel}", amplitude)
             return
         self._tree = parse(amplitude, ["t", *parameters], f"the amplitude of {kernel}")
+        self._slope = slope(self._tree, {TIME: ONE})
         self._values = {**parameters, "t": 0.0}
-        if Symbol("t") not in leaves(self._tree):
+        if TIME not in leaves(self._tree):
             self.constant = number(f"the amplitude of {kernel}", evaluate(self._tree, self._values))
 
     def at(self, t: float) -> float:
@@ -73,3 +75,10 @@ class Amplitude:
             return self.constant
         self._values["t"] = t
         return float(evaluate(self._tree, self._values))
+
+    def rate(self, t: float) -> float:
+        """Its derivative by time; NaN where that is not known."""
+        if self.constant is not None:
+            return 0.0
+        self._values["t"] = t
+        return math.nan if self._slope is None else float(evaluate(self._slope, self._values))

@@ -97,6 +97,10 @@ class BoundBatches:
     def energy(self, state: State, t: float) -> float:
         return self._at(t).energy(state, t)
 
+    def power(self, state: State, t: float) -> float:
+        """A batch stands still while it is shown."""
+        return 0.0
+
     def symbol(self) -> None:
         return None
 

@@ -71,13 +71,20 @@ class Linked:
         self._add(direction, self._none, out, t)
 
     def energy(self, state: State, t: float) -> float:
+        return self._amplitude.at(t) * self._product(state)
+
+    def power(self, state: State, t: float) -> float:
+        """dg/dt times what the cost is at amplitude one."""
+        return self._amplitude.rate(t) * self._product(state)
+
+    def _product(self, state: State) -> float:
         total = 0.0
         for link in self.links:
             if link.share:
                 source = Side(state.storage, link.source, self._reference, link.before)
                 target = Side(state.storage, link.target, self._reference, link.after)
                 total += link.share * link.engine.dot(source, target)
-        return self._amplitude.at(t) * self._volume * total
+        return self._volume * total
 
     def symbol(self) -> np.ndarray | None:
         return self._symbol()

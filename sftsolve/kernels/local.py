@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from sftsolve.kernels.protocol import Estimate
 from sftsolve.kernels.wall_data import WallData
 from sftsolve.loops import boxes
 from sftsolve.parallel import slabs
-from sftsolve.sources import BoundSources
+from sftsolve.sources import BoundSources, rate_of
 from sftsolve.state import Layout, State
 
 # Forces of more bytes than this have left the cache when the next pass reads them: they are written past it.
@@ -67,10 +68,11 @@ class LocalForce:
         self._sums = np.zeros(len(self._sum_boxes))
         self._factor = self._factors()
         self._faces = [
-            (f"face_{axis}_{side}{suffix}", walls.faces[axis, side], self._face_box(axis, side, layer), axis)
+            (f"face_{axis}_{side}{suffix}", walls.faces[axis, side], self._face_box(axis, side, layer), (axis, side))
             for axis, side in plan.faces
             for layer, suffix in enumerate([f"_{n}" for n in range(plan.layers)] or [""])
         ]
+        self._moving: tuple[State, np.ndarray] | None = None
         self._nothing = np.zeros((len(plan.names.fields), 1, 1, 1))
 
     def set_force(self, state: State, out: State, t: float) -> None:
@@ -98,10 +100,41 @@ class LocalForce:
         arguments = (state.storage, self.arrays, self.at(t))
         self._driver("cost_wide" if "cost" in self.wide else "cost")(*arguments, self._sum_boxes, self._sums)
         total = float(np.sum(self._sums)) * self.grid.cell_volume
-        for name, data, box, axis in self._faces:
-            area = self.grid.cell_volume / self.grid.spacing[self.grid.axes.index(axis)]
-            total += area * getattr(self.module, f"{name}_energy")(*arguments, data, self._nothing, *box)
+        for name, data, box, (axis, _) in self._faces:
+            total += self._area(axis) * getattr(self.module, f"{name}_energy")(*arguments, data, self._nothing, *box)
         return total
+
+    def power(self, state: State, t: float) -> float:
+        """dC/dt with the fields held fixed, NaN where that is unknown (`codegen.plan`); the ghosts of `state` must be filled."""
+        if not (self.time_dependent or self.walls.time_dependent):
+            return 0.0
+        if self.plan.powers is None:
+            return math.nan
+        arguments, total = (state.storage, self.arrays, self._with_rates(t)), 0.0
+        if "power" in self.plan.powers:
+            self._driver("power")(*arguments, self._sum_boxes, self._sums)
+            total += float(np.sum(self._sums)) * self.grid.cell_volume
+        if "slope" in self.plan.powers and self.walls.time_dependent:
+            total += self._ghosts_power(*arguments, t)
+        for name, data, box, face in self._faces:
+            if name in self.plan.powers:
+                area, rates = self._area(face[0]), self.walls.rates.faces[face]
+                total += area * getattr(self.module, f"{name}_power")(*arguments, data, rates, self._nothing, *box)
+        return total
+
+    def _ghosts_power(self, w: np.ndarray, arrays: np.ndarray, scalars: np.ndarray, t: float) -> float:
+        """What ghosts that move do to the cost of the cells that see them."""
+        if self._moving is None:
+            region, walled = boxes.whole(self.layout), [axis in self.grid.walls for axis in AXES]
+            _, shell = boxes.layers(region, tuple(h if wall else 0 for h, wall in zip(self.layout.halo, walled, strict=True)))  # type: ignore[arg-type]
+            # Nothing but the ghosts of this field is ever touched.
+            rates = State(self.layout, self.layout.zeros(len(w)), None)
+            self._moving = rates, np.concatenate([boxes.for_sums(part) for part in shell])
+        rates, cells = self._moving
+        self.walls.rates.fill(rates, t)
+        sums = np.zeros(len(cells))
+        self.module.slope(w, rates.storage, arrays, scalars, cells, sums)
+        return float(np.sum(sums)) * self.grid.cell_volume
 
     def symbol(self) -> None:
         """Not diagonalised (the linear split has its own room)."""
@@ -169,13 +202,36 @@ class LocalForce:
             self._scalars[self._hidden] = self.sources.scalars(t)
         return self._scalars
 
+    def _with_rates(self, t: float) -> np.ndarray:
+        """`at`, with the rates of what moves by itself."""
+        scalars = self.at(t)
+        if len(self._hidden_rates):
+            scalars[self._hidden_rates] = self.sources.rates(t)
+        if self.walls.time_dependent:
+            self.walls.rates.at(t)
+            for number, name in self._imposed_rates:
+                scalars[number] = self.walls.rates.scalars[name]
+        return scalars
+
+    def _area(self, axis: str) -> float:
+        """Of a cell's face across an axis."""
+        return self.grid.cell_volume / self.grid.spacing[self.grid.axes.index(axis)]
+
     def _values(self, parameters: dict[str, float]) -> np.ndarray:
         values = {f"1/h{axis}": 1.0 / h for axis, h in zip(self.grid.axes, self.grid.spacing, strict=True)}
         values |= {"t": 0.0, **parameters, **self.walls.scalars, **dict.fromkeys(self.sources.scalar_names, 0.0)}
         self._time = self.plan.scalars.index("t")
         self._imposed = [(self.plan.scalars.index(name), name) for name in self.plan.data]
         self._hidden = np.array([self.plan.scalars.index(name) for name in self.sources.scalar_names], np.int64)
-        return np.array([values[name] for name in self.plan.scalars])
+        known = {name: number for number, name in enumerate(self.plan.scalars)}
+        rates = {
+            name: known[rate_of(name).name]
+            for name in (*self.plan.data, *self.sources.scalar_names)
+            if rate_of(name).name in known
+        }
+        self._imposed_rates = [(rates[name], name) for name in self.plan.data if name in rates]
+        self._hidden_rates = np.array([rates[name] for name in self.sources.scalar_names if name in rates], np.int64)
+        return np.array([values.get(name, 0.0) for name in self.plan.scalars])
 
     def _surround(self, array: np.ndarray) -> None:
         """Ghosts of a source in padded storage (Z, Y, X): copied round periodic axes, mirrored or extrapolated at walls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ class Operator(Protocol):
     """A part of the cost bound to a grid. States come with filled ghosts; nothing of field size is allocated.
 
     An operator may also offer ``merge(other) -> Operator | None``: one that does the work of both at a lower price, or None. One
-    that changes in time says so by an attribute ``time_dependent``; if it is smooth only in pieces of time it also offers what
+    that changes in time says so by an attribute ``time_dependent``; it may offer ``power(state, t)``, the derivative of its cost
+    by time with the fields held fixed, NaN where that is not known; if it is smooth only in pieces of time it also offers what
     `Switching` has.
     """
 
@@ -145,6 +147,14 @@ class Switching(Protocol):
 def changes_in_time(operator: Operator) -> bool:
     """Whether the force of an operator depends on t explicitly."""
     return bool(getattr(operator, "time_dependent", False))
+
+
+def power_of(operator: Operator, state: State, t: float) -> float:
+    """dC/dt of an operator with the fields held fixed; NaN where it changes in time and does not tell."""
+    if not changes_in_time(operator):
+        return 0.0
+    power = getattr(operator, "power", None)
+    return math.nan if power is None else float(power(state, t))
 
 
 class Kernel(Protocol):

@@ -114,6 +114,12 @@ class SpectralSum:
         sources = parts.sources(state, True)
         return 0.5 * self._volume * parts.workspace.dot(sources, parts.mixing(t, parts.by_slot), sources)
 
+    def power(self, state: State, t: float) -> float:
+        """The cost with dg/dt for every amplitude g."""
+        parts = self._parts
+        sources = parts.sources(state, True)
+        return 0.5 * self._volume * parts.workspace.dot(sources, parts.mixing(t, parts.by_slot, rates=True), sources)
+
     def symbol(self) -> np.ndarray | None:
         transform = Transform(self.bases, self.space.layout.dtype, self.space.parts)
         found = jacobian_symbol(self.couplings, transform, self._count)
@@ -168,10 +174,10 @@ class _Parts:
             Side(state.storage, field, reference if about else self.no_reference, self.no_mask) for field, reference in self.slots
         ]
 
-    def mixing(self, t: float, terms: np.ndarray) -> Mixing:
-        """The terms at a time."""
+    def mixing(self, t: float, terms: np.ndarray, rates: bool = False) -> Mixing:
+        """The terms at a time, or their derivatives by time."""
         for number, (symbol, factor) in enumerate(self._weights):
-            self._factors[number] = factor * self._varying(symbol, t)
+            self._factors[number] = factor * (self._amplitudes[symbol].rate(t) if rates else self._varying(symbol, t))
         return Mixing(self._symbols, terms, self._factors)
 
     def bound(self, t: float) -> float:

@@ -6,11 +6,13 @@ halo for the corners. Everything that depends on time is evaluated anew when ano
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
-from sftsolve.algebra import Node, Symbol, differentiate, evaluate
+from sftsolve.algebra import ONE, Node, Symbol, differentiate, evaluate
 from sftsolve.boundary import WallArray, WallExpression, role
 from sftsolve.codegen.mirrors import LEAST
 from sftsolve.codegen.walls import Datum
@@ -20,10 +22,9 @@ from sftsolve.friction import Clock
 from sftsolve.grid import AXES, SIDES, Grid
 from sftsolve.loops import ghosts
 from sftsolve.parallel import slabs
-from sftsolve.sources import function_of_time
+from sftsolve.sources import TIME, function_of_time, slope
 from sftsolve.state import Layout, State
 
-TIME = Symbol("t")
 Values = Callable[[float], "np.ndarray | float"]
 
 
@@ -38,6 +39,7 @@ class WallData:
     faces : data that it takes as arrays, by (axis, side)
     layers : whether the data are in energies of layers of cells (order 4), so that ghosts mirror without them
     clock : gives gamma(t) and the order of the equation in time, for rates of the data
+    derivative : whether everything is to be the derivative by time of these data, NaN where it is not known
 
     Attributes
     ----------
@@ -60,8 +62,10 @@ class WallData:
         faces: Mapping[tuple[str, str], Sequence[Datum]],
         layers: int = 0,
         clock: Clock | None = None,
+        derivative: bool = False,
     ):
-        self._clock, self._bare = clock, layers > 0
+        self._given = grid, layout, fields, parameters, scalars, faces, layers, clock
+        self._clock, self._bare, self._derivative = clock, layers > 0, derivative
         if layers and any(grid.shape[grid.axes.index(axis)] < LEAST for axis in grid.walls):
             expected = f"at least {LEAST} cells along {', '.join(grid.walls)}"
             raise GridError("the grid is too small for walls of order 4", expected=expected, given=grid.shape)
@@ -82,6 +86,11 @@ class WallData:
     @property
     def time_dependent(self) -> bool:
         return bool(self._moving)
+
+    @cached_property
+    def rates(self) -> WallData:
+        """The derivatives of these data by time, which fill the ghosts of a field of zeros with the rates of ghosts."""
+        return WallData(*self._given, derivative=True)
 
     def at(self, t: float) -> None:
         """Bring everything to time t."""
@@ -178,28 +187,42 @@ class WallData:
 
     def _values(self, datum: Datum, halo: int) -> tuple[Values, bool]:
         """A datum as a function of time, and whether it is no constant."""
-        data = datum.of(self._grid)
+        data, moves = datum.of(self._grid), datum.moves(self._grid)
         if datum.rate:
             return self._rate(datum, halo), True
+        if self._derivative and not moves:
+            return lambda t: 0.0, False
         if isinstance(data, WallArray):
             array = self._array(datum, data.values, halo)
             return lambda t: array, False
         if not isinstance(data, WallExpression):
             return lambda t: data, False
-        return self._function(datum, self._tree(datum, data), halo), "t" in data.names
+        tree = self._tree(datum, data)
+        return self._function(datum, slope(tree, {TIME: ONE}) if self._derivative else tree, halo), moves
 
     def _rate(self, datum: Datum, halo: int) -> Values:
-        """b_tt + gamma b_t, or gamma b_t where the equation is of first order in time."""
+        """b_tt + gamma b_t, or gamma b_t where the equation is of first order in time; or the derivative of that."""
         data, clock = datum.of(self._grid), self._clock
         assert isinstance(data, WallExpression) and clock is not None
         speed = differentiate(self._tree(datum, data), TIME)
-        first, second = self._function(datum, speed, halo), self._function(datum, differentiate(speed, TIME), halo)
-        if clock.damped:
-            return lambda t: second(t) + clock.gamma_at(t) * first(t)
-        return lambda t: clock.gamma_at(t) * first(t)
+        pull = differentiate(speed, TIME)
+        first, second = self._function(datum, speed, halo), self._function(datum, pull, halo)
+        if not self._derivative:
+            if clock.damped:
+                return lambda t: second(t) + clock.gamma_at(t) * first(t)
+            return lambda t: clock.gamma_at(t) * first(t)
 
-    def _function(self, datum: Datum, tree: Node, halo: int) -> Values:
-        """A tree on a face as a function of time."""
+        def of_friction(t: float) -> float | np.ndarray:
+            # d gamma/dt = -gamma^2 d eta/dt
+            return clock.gamma_at(t) * second(t) - clock.gamma_at(t) ** 2 * clock.eta_slope(t) * first(t)
+
+        third = self._function(datum, slope(pull, {TIME: ONE}), halo)
+        return (lambda t: third(t) + of_friction(t)) if clock.damped else of_friction
+
+    def _function(self, datum: Datum, tree: Node | None, halo: int) -> Values:
+        """A tree on a face as a function of time; NaN where there is none."""
+        if tree is None:
+            return lambda t: math.nan
         number = self._grid.axes.index(datum.axis)
         wall = self._grid.origin[number] + (self._grid.length[number] if datum.side == "upper" else 0.0)
         if role(datum.of(self._grid), datum.axis) == "scalar":

@@ -14,9 +14,9 @@ from sftsolve.output.layout import SCALARS_TIME, TIME, TRAINING_TIME, check_name
 class Stats:
     """Work that a run did.
 
-    `wall_time` is in seconds. `energy_residual` is what is left of the balance dE/dt + gamma int |w_t|^2 = 0 over the run,
-    relative to what was exchanged (None where it is not followed: the cost changes in time by itself, or the force is more than
-    -dC/dw). `status` is "complete", "interrupted" (by the user) or "failed" (`message` says how).
+    `wall_time` is in seconds. `energy_residual` is what is left of the balance dE/dt + gamma int |w_t|^2 - dC/dt|explicit = 0
+    over the run, relative to what was exchanged (None where it is not followed: the force is more than -dC/dw, or the cost has no
+    derivative by time that is known). `status` is "complete", "interrupted" (by the user) or "failed" (`message` says how).
     """
 
     steps: int = 0

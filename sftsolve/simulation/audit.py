@@ -1,8 +1,15 @@
 """The balance of energy over a run: what is left of  dE/dt + gamma int |w_t|^2 - dC/dt|explicit = 0  after all its steps.
 
-E = C + int |w_t|^2 / 2 (C alone for a gradient flow, which loses int |F|^2 per unit of tau). The loss is taken at the ends of all
-steps, one sum over the cells each, and integrated between switches by polynomials of degree five through the nearest six of them;
-what changes within a step, such as the first moments of a velocity that friction slaves, is not seen.
+E = C + int |w_t|^2 / 2 (C alone for a gradient flow, which loses int |F|^2 per unit of tau). The loss to friction and the power
+dC/dt|explicit, the cost's derivative by time with the fields held fixed, are taken at the ends of steps, one sum over the cells
+each, and integrated between switches by polynomials of degree five through the nearest six of them; what changes within a step,
+such as the first moments of a velocity that friction slaves, is not seen. Where the cost jumps, C(after) - C(before) at the same
+fields is added.
+
+The power is the exact derivative of the discrete cost with respect to all that moves by itself (`System.power_of`): generated
+code multiplies the cost's derivatives by hidden scalars of sources, by wall data and by ghosts with the rates of these, which
+come from expressions. Differences of the cost at two times would take two sums a step or more, lose digits, and reach over the
+ends of pieces of time.
 """
 
 from __future__ import annotations
@@ -53,30 +60,54 @@ def _part(x: np.ndarray, y: np.ndarray, first: np.ndarray, start: int, points: i
 
 
 class EnergyAudit:
-    """Energy lost to friction along a run, and what of the balance is not accounted for.
+    """Energy lost to friction along a run, what the cost gains by itself, and what of the balance is not accounted for.
 
-    A cost that changes in time by itself, and the corrections of the slow manifold and of matched descent, are not followed:
-    there `residual` is None.
+    The corrections of the slow manifold and of matched descent are not followed, nor is a cost whose derivative by
+    time is not known (see `System.power_of`): there `residual` is None.
 
     Parameters
     ----------
     system, stepper : what runs
     state : where it starts
+
+    Attributes
+    ----------
+    gained : what the cost has gained by itself, as far as it is summed up: up to the last jump, to the end after `residual`
     """
 
     def __init__(self, system: Any, stepper: Any, state: State):
         self._system, self._stepper = system, stepper
         self._sums = CellSums(system.layout, len(system.fields))
         self._volume = system.grid.cell_volume * len(system.fields) * system.grid.size
-        self.followed = not system.time_dependent and not system.corrected
+        self.followed = not system.corrected
+        self._moving = self.followed and system.time_dependent
         self._lost = 0.0
+        self.gained, self._exchanged = 0.0, 0.0
         self._times, self._losses = array("d"), array("d")
+        self._moments, self._powers = array("d"), array("d")
+        self._before = math.nan
         self._start = self._parts(state) if self.followed else (0.0, 0.0)
 
-    def restart(self) -> None:
-        """Close the integral so far: the force or the friction jumps here."""
+    def leave(self, state: State) -> None:
+        """Close the integrals so far: here the force, the cost or the friction is about to jump."""
+        self._close()
+        if self._moving:
+            self._before = self._system.cost_of(state)
+
+    def enter(self, state: State) -> None:
+        """Go on behind that jump: what the cost gained by it, at the same fields, it gained by itself."""
+        if self._moving:
+            gain = self._system.cost_of(state) - self._before
+            self.gained += gain
+            self._exchanged += abs(gain)
+
+    def _close(self) -> None:
         self._lost += integral(np.array(self._times), np.array(self._losses))
+        moments, powers = np.array(self._moments), np.array(self._powers)
+        self.gained += integral(moments, powers)
+        self._exchanged += float(np.trapezoid(np.abs(powers), moments))
         self._times, self._losses = array("d"), array("d")
+        self._moments, self._powers = array("d"), array("d")
 
     def begin(self, state: State, theta: float, h: float) -> None:
         """Note the loss at the start of a step of length h (which may be tried again with another), unless a step led there."""
@@ -85,6 +116,8 @@ class EnergyAudit:
             clock, t = self._system.clock, state.t
             loss = self._loss(state, h, clock.kappa_at(t), clock.eps_at(t))
             self._times, self._losses = array("d", [theta]), array("d", [loss])
+            self._moments, self._powers = array("d"), array("d")
+            self._note_power(state)
 
     def resolves(self, t: float, h: float) -> bool:
         """Whether the loss of a damped step of length h from physical time t is told by its velocities."""
@@ -123,17 +156,31 @@ class EnergyAudit:
             span = self._system.clock.span(self._times[-1], h)
             self._losses.append(self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2))
             self._times.append(theta)
+            self._note_power(state)
 
     def residual(self, state: State, theta: float) -> float | None:
-        """|E - E_0 + what friction took|, relative to the largest of what was lost, moved or exchanged; None if not followed."""
+        """|E - E_0 + what friction took - what the cost gained by itself|, relative to the largest of what was lost, moved or
+        exchanged; None if not followed.
+        """
         if not self.followed:
             return None
         self.settle(state, theta)
-        self.restart()
+        self._close()
+        if math.isnan(self.gained):
+            return None
         (cost, kinetic), (cost_0, kinetic_0) = self._parts(state), self._start
         change = cost + kinetic - cost_0 - kinetic_0
-        scale = max(self._lost, abs(change), kinetic, kinetic_0, abs(cost - cost_0))
-        return abs(change + self._lost) / scale if scale > 0 else 0.0
+        scale = max(self._lost, self._exchanged, abs(change), kinetic, kinetic_0, abs(cost - cost_0))
+        return abs(change + self._lost - self.gained) / scale if scale > 0 else 0.0
+
+    def _note_power(self, state: State) -> None:
+        """Note dC/dt at fixed fields, per unit of physical time; once it is not known it is not asked for any more."""
+        if self._moving:
+            power = self._system.power_of(state)
+            self._moments.append(state.t)
+            self._powers.append(power)
+            if math.isnan(power):
+                self.followed = self._moving = False
 
     def _parts(self, state: State) -> tuple[float, float]:
         """Cost and kinetic energy."""

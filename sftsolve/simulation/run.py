@@ -192,9 +192,10 @@ class _Run:
             self.audit.settle(self.state, self.theta)
             self.state.t = self.axis.t(event.time) if event.switch is None else event.switch
             if event.switch is not None or self.system.clock.jump_factor(self.state.t) != 1.0:  # a run may end at a jump
+                self.audit.leave(self.state)
                 self.system.cross(self.state, self.state.t)
                 self.stepper.reset()
-                self.audit.restart()
+                self.audit.enter(self.state)
             if event.due:
                 self.recorder.record(self.state, event.time, self.controller.step, event.snapshot)
         bar.show(1.0, self.steps, last=True)

@@ -66,6 +66,10 @@ class BoundSources:
         """Values of the hidden scalars at t, by the pieces at hand."""
         return [value for source in self._moving.values() for value in source.scalars(t)]
 
+    def rates(self, t: float) -> list[float]:
+        """Derivatives of the hidden scalars by time at t, by the pieces at hand; NaN where they are not known."""
+        return [value for source in self._moving.values() for value in source.rates(t)]
+
     def write(self, name: str, out: np.ndarray) -> None:
         """Write a source that does not move, or a hidden array, into `out` of the grid's shape.
 

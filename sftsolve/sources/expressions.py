@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from sftsolve.algebra import FUNCTIONS, Call, Node, Product, Sum, Symbol, evaluate
+from sftsolve.algebra import FUNCTIONS, ONE, Call, Node, Product, Sum, Symbol, evaluate
 from sftsolve.errors import GridError
 from sftsolve.expression import Names, parse
 from sftsolve.grid import Grid
 from sftsolve.sources.arrays import on_grid
 from sftsolve.sources.moving import Form, Moving, TimeSource
-from sftsolve.sources.separation import Separated, separated, varies_in_time
+from sftsolve.sources.separation import TIME, Separated, separated, varies_in_time
 from sftsolve.sources.static import evaluate_on
-from sftsolve.sources.steps import Steps
+from sftsolve.sources.steps import Steps, slope
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,18 @@ class MovingExpression(Moving):
 
     def enter(self, t: float) -> Sequence[str]:
         self.start, self.end = self._steps.piece(t)
-        self._functions = [function_of_time(self._steps.frozen(tree, t), self._parameters) for tree in self._trees]
+        frozen = [self._steps.frozen(tree, t) for tree in self._trees]
+        self._functions = [function_of_time(tree, self._parameters) for tree in frozen]
+        self._slopes = [rate_of_time(tree, self._parameters) for tree in frozen]
         return ()
 
     def scalars(self, t: float) -> Sequence[float]:
         with np.errstate(all="ignore"):
             return [function(t) for function in self._functions]
+
+    def rates(self, t: float) -> Sequence[float]:
+        with np.errstate(all="ignore"):
+            return [function(t) for function in self._slopes]
 
     def write(self, name: str, out: np.ndarray) -> None:
         with np.errstate(all="ignore"):
@@ -111,6 +118,12 @@ def function_of_time(node: Node, parameters: Mapping[str, float]) -> Callable[[f
         (argument,) = inner
         return lambda t: float(apply(argument(t)))
     return lambda t: float(apply(*(f(t) for f in inner)))
+
+
+def rate_of_time(node: Node, parameters: Mapping[str, float]) -> Callable[[float], float]:
+    """The derivative by t of such a tree, another function of t; NaN where it is not known (see `slope`)."""
+    rate = slope(node, {TIME: ONE})
+    return (lambda t: math.nan) if rate is None else function_of_time(rate, parameters)
 
 
 def _product(powers: Sequence[tuple[Callable[[float], float], int]], t: float) -> float:

@@ -44,6 +44,11 @@ def hidden(source: str, kind: str, number: int) -> Symbol:
     return Symbol(f"{source} {kind} {number}")
 
 
+def rate_of(name: str) -> Symbol:
+    """The symbol of a scalar's derivative by time."""
+    return Symbol(f"rate of {name}")
+
+
 class Moving(ABC):
     """A moving source on a grid, at one moment.
 
@@ -67,6 +72,10 @@ class Moving(ABC):
 
     def scalars(self, t: float) -> Sequence[float]:
         """Values of the form's scalars, in their order, by the piece at hand."""
+        return ()
+
+    def rates(self, t: float) -> Sequence[float]:
+        """Derivatives of `scalars` by time at t, in the piece at hand; NaN where they are not known."""
         return ()
 
     def enter(self, t: float) -> Sequence[str]:

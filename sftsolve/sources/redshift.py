@@ -16,12 +16,12 @@ REDSHIFT = "1/a"  # no name that an expression can hold
 
 
 class Redshift(TimeSource):
-    """1/a(t) by a function of physical time."""
+    """1/a(t) by a function of physical time, and H(t) = a_t/a by another."""
 
     kind: ClassVar[str] = "the redshift"
 
-    def __init__(self, function: Callable[[float], float]):
-        self.function = function
+    def __init__(self, function: Callable[[float], float], hubble: Callable[[float], float]):
+        self.function, self.hubble = function, hubble
 
     def values_at(self, grid: Grid, parameters: Mapping[str, float], t: float) -> np.ndarray:
         return np.asarray(self.function(t))
@@ -30,15 +30,18 @@ class Redshift(TimeSource):
         return Form(Symbol(REDSHIFT), scalars=(REDSHIFT,))
 
     def bind(self, name: str, grid: Grid, parameters: Mapping[str, float]) -> Moving:
-        return _Bound(self.form(name, grid, parameters), self.function)
+        return _Bound(self.form(name, grid, parameters), self)
 
 
 class _Bound(Moving):
-    def __init__(self, form: Form, function: Callable[[float], float]):
-        self.form, self._function = form, function
+    def __init__(self, form: Form, source: Redshift):
+        self.form, self._source = form, source
 
     def scalars(self, t: float) -> Sequence[float]:
-        return (self._function(t),)
+        return (self._source.function(t),)
+
+    def rates(self, t: float) -> Sequence[float]:
+        return (-self._source.hubble(t) * self._source.function(t),)
 
 
 def redshifted(density: Node) -> Node:

@@ -127,6 +127,12 @@ class TimeSeries(TimeSource):
             weights[start - frames.start : start - frames.start + 3] += factor * length * slope
         return [float(weight) for weight in weights]
 
+    def weight_rates(self, piece: int, t: float) -> list[float]:
+        """Derivatives of the weights by time: differences of fourth order, which are exact for cubics at any width."""
+        width = 0.25 * float(self.times[piece + 1] - self.times[piece])
+        a, b, c, d = (np.array(self.weights(piece, t + step * width)) for step in (-2, -1, 1, 2))
+        return [float(rate) for rate in (8.0 * (c - b) - (d - a)) / (12.0 * width)]
+
     def __repr__(self) -> str:
         return f"TimeSeries({self.times[0]:g}..{self.times[-1]:g}, {self._frames!r}, interpolation={self.interpolation!r})"
 
@@ -176,6 +182,12 @@ class MovingSeries(Moving):
         for frame, weight in zip(self._series.needed(self._piece), self._series.weights(self._piece, t), strict=True):
             weights[frame % self._series.window] = weight
         return weights
+
+    def rates(self, t: float) -> Sequence[float]:
+        rates = [0.0] * self._series.window
+        for frame, rate in zip(self._series.needed(self._piece), self._series.weight_rates(self._piece, t), strict=True):
+            rates[frame % self._series.window] = rate
+        return rates
 
     def write(self, name: str, out: np.ndarray) -> None:
         out[...] = self.frames.read(self._slots[self.form.arrays.index(name)])

@@ -8,12 +8,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sftsolve.algebra import FUNCTIONS, Call, Leaf, Node, Number, Symbol, differentiate, evaluate, multiply, rebuild
+from sftsolve.algebra import FUNCTIONS, Call, Leaf, Node, Number, Symbol, add, differentiate, evaluate, leaves, multiply, rebuild
+from sftsolve.errors import ExpressionError
 from sftsolve.sources.moving import ROUNDING
 from sftsolve.sources.separation import TIME, varies_in_space, varies_in_time
 
 _EVERY_UNIT = ("floor", "ceil", "trunc")
 _AT_ZERO = ("sign", "abs", "fabs")
+_JUMPING = (*_EVERY_UNIT, "sign", "copysign")  # in the last argument
+
+
+def slope(tree: Node, rates: Mapping[Symbol, Node]) -> Node | None:
+    """The derivative of a tree by time, its symbols changing at these rates; None where it is not known.
+
+    That is so where a function has no derivative here, and where one jumps as its argument moves: no derivative tells of that.
+    """
+    if _jumping(tree, set(rates)):
+        return None
+    moving = [symbol for symbol in sorted(rates, key=lambda symbol: symbol.text) if symbol in leaves(tree)]
+    try:
+        return add(*[multiply(differentiate(tree, symbol), rates[symbol]) for symbol in moving])
+    except ExpressionError:
+        return None
+
+
+def _jumping(tree: Node, moving: set[Symbol]) -> bool:
+    ahead, seen = [tree], set()
+    while ahead:
+        node = ahead.pop()
+        if node in seen or not moving & leaves(node):
+            continue
+        if isinstance(node, Call) and node.name in _JUMPING and moving & leaves(node.arguments[-1]):
+            return True
+        seen.add(node)
+        ahead += node.children
+    return False
 
 
 @dataclass(frozen=True)
