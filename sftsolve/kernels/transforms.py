@@ -135,6 +135,19 @@ class Transform:
         for axis in self._waves:
             self._provider.waves(inner, axis, self.bases[axis].kind, False)
 
+    def squares(self, axis: int) -> np.ndarray:
+        """Weights along an axis with which products of two spectra sum up to those of their cells, not padded (Parseval)."""
+        basis = self.bases[axis]
+        weights = np.full(self.modes[axis], 1.0 / basis.length)
+        if axis == self._real:
+            # Modes that stand for their complex conjugates, too.
+            weights[1 : (basis.length + 1) // 2] *= 2.0
+        elif axis in self._waves:
+            weights *= 0.5
+            if basis.kind in ("cosine", "sine"):
+                weights[0 if basis.kind == "cosine" else -1] *= 0.5
+        return weights
+
     def frequencies(self, axis: int) -> np.ndarray:
         """Angle theta of each mode along an axis, per cell: the mode varies as exp(i theta j), or its cosine or sine."""
         basis = self.bases[axis]

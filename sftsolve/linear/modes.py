@@ -104,6 +104,18 @@ class Modes:
         """A spectrum without values."""
         return np.empty(self.shape, self.dtype)
 
+    def squares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights with which products of two spectra sum up to those of their cells.
+
+        Returns
+        -------
+        Those of every row, (field z y,), and along x of every field, (field, x)
+        """
+        order = sorted(range(len(self._rows)), key=lambda field: self._rows[field])
+        axes = [[self._transforms[field].squares(axis) for axis in range(3)] for field in order]
+        outer = np.concatenate([np.multiply.outer(z, y).reshape(-1) for z, y, _ in axes])
+        return outer, np.array([x for _, _, x in axes])
+
     def forward(self, storage: np.ndarray, spectrum: np.ndarray) -> None:
         """Fields in padded storage to amplitudes of the modes; ghosts are not read."""
         for field, transform in enumerate(self._transforms):

@@ -2,14 +2,9 @@
 
 E = C + int |w_t|^2 / 2 (C alone for a gradient flow, which loses int |F|^2 per unit of tau). The loss to friction and the power
 dC/dt|explicit, the cost's derivative by time with the fields held fixed, are taken at the ends of steps, one sum over the cells
-each, and integrated between switches by polynomials of degree five through the nearest six of them; what changes within a step,
-such as the first moments of a velocity that friction slaves, is not seen. Where the cost jumps, C(after) - C(before) at the same
-fields is added.
-
-The power is the exact derivative of the discrete cost with respect to all that moves by itself (`System.power_of`): generated
-code multiplies the cost's derivatives by hidden scalars of sources, by wall data and by ghosts with the rates of these, which
-come from expressions. Differences of the cost at two times would take two sums a step or more, lose digits, and reach over the
-ends of pieces of time.
+each, and integrated by polynomials of degree five through the nearest six of them, between switches and where steps change
+abruptly. A stepper that is exact in modes tells what was lost within its steps, which may be longer than what they pass over.
+Elsewhere what changes within a step, such as a velocity before friction slaves it, is not seen.
 """
 
 from __future__ import annotations
@@ -30,24 +25,43 @@ _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 _POINTS = 6
 _BLOCK = 4096  # intervals that are integrated at a time: a window and its weights take about a kilobyte each
 _SLAVED = 100.0
+_ABRUPT = 8.0  # by how much shorter intervals in an interpolant may be than the one that it is for
 
 
 def integral(x: np.ndarray, y: np.ndarray) -> float:
-    """Integral of values y at ascending points x: in every interval the interpolant of the `_POINTS` points around it."""
-    count = len(x) - 1
-    if count < 1:
-        return 0.0
-    points = min(_POINTS, len(x))
-    first = np.clip(np.arange(count) - (points - 1) // 2, 0, len(x) - points)
-    starts = range(0, count, _BLOCK)
-    return math.fsum(_part(x, y, first[start : start + _BLOCK], start, points) for start in starts)
+    """Integral of values y at ascending points x: in every interval the interpolant of the `_POINTS` points around it.
+
+    Fewer where the intervals beside it are far shorter: a polynomial through points that crowd at one end of it would swing.
+    """
+    lengths = np.diff(x)
+    left, right = _reach(lengths), _reach(lengths[::-1])[::-1]
+    # As many points on either side as can be had.
+    before = np.minimum(left, np.maximum(_POINTS // 2 - 1, _POINTS - 2 - right))
+    counts = before + 2 + np.minimum(right, _POINTS - 2 - before)
+    parts = []
+    for points in range(2, _POINTS + 1):
+        chosen = np.flatnonzero(counts == points)
+        for start in range(0, len(chosen), _BLOCK):
+            block = chosen[start : start + _BLOCK]
+            parts.append(_part(x, y, block, block - before[block], points))
+    return math.fsum(parts)
 
 
-def _part(x: np.ndarray, y: np.ndarray, first: np.ndarray, start: int, points: int) -> float:
-    """Integral over the intervals from number `start` on, whose windows of `points` points begin at `first`."""
+def _reach(lengths: np.ndarray) -> np.ndarray:
+    """How many intervals to the left of each, up to `_POINTS` - 2, are not much shorter than it."""
+    found, near = np.zeros(len(lengths), np.int64), np.ones(len(lengths), bool)
+    for apart in range(1, _POINTS - 1):
+        near[:apart] = False
+        near[apart:] &= _ABRUPT * lengths[:-apart] >= lengths[apart:]
+        found += near
+    return found
+
+
+def _part(x: np.ndarray, y: np.ndarray, intervals: np.ndarray, first: np.ndarray, points: int) -> float:
+    """Integral over some intervals, by number, whose windows of `points` points begin at `first`."""
     window = first[:, None] + np.arange(points)
-    xs, ys, left = x[window], y[window], x[start : start + len(first)]
-    lengths = x[start + 1 : start + 1 + len(first)] - left
+    xs, ys, left = x[window], y[window], x[intervals]
+    lengths = x[intervals + 1] - left
     differences = xs[:, :, None] - xs[:, None, :]
     differences[:, np.arange(points), np.arange(points)] = 1.0
     total = 0.0
@@ -116,8 +130,9 @@ class EnergyAudit:
             clock, t = self._system.clock, state.t
             loss = self._loss(state, h, clock.kappa_at(t), clock.eps_at(t))
             self._times, self._losses = array("d", [theta]), array("d", [loss])
-            self._moments, self._powers = array("d"), array("d")
-            self._note_power(state)
+            if len(self._moments) <= 1:
+                self._moments, self._powers = array("d"), array("d")
+                self._note_power(state)
 
     def resolves(self, t: float, h: float) -> bool:
         """Whether the loss of a damped step of length h from physical time t is told by its velocities."""
@@ -154,7 +169,12 @@ class EnergyAudit:
             h = theta - self._times[-1]
             # Friction as it was up to here: it may jump at the end of a step.
             span = self._system.clock.span(self._times[-1], h)
-            self._losses.append(self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2))
+            loss = self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2)
+            lost = self._stepper.lost() if hasattr(self._stepper, "lost") else None
+            if lost is not None and len(self._times) == 1:
+                self._lost += lost * self._volume
+                self._times, self._losses = array("d"), array("d")
+            self._losses.append(loss)
             self._times.append(theta)
             self._note_power(state)
 

@@ -187,6 +187,11 @@ class Automatic:
     def force(self, state: State) -> State:
         return self.inner.force(state)
 
+    def lost(self) -> float | None:
+        """What friction took in the last step, where the method at hand tells it."""
+        tells = getattr(self.inner, "lost", None)
+        return None if tells is None else tells()
+
     def interpolate(self, state: State, c: float, out: State) -> None:
         self.inner.interpolate(state, c, out)
 

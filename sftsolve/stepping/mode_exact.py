@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Any
 
@@ -11,6 +12,7 @@ from sftsolve.friction import Span
 from sftsolve.loops.combine import Arrays, combine
 from sftsolve.loops.exponential import advance, estimate, implicit_part
 from sftsolve.loops.folding import Folded
+from sftsolve.loops.losses import lost
 from sftsolve.loops.responses import tabulate
 from sftsolve.state import State
 from sftsolve.stepping.control import StepRule, Tolerance
@@ -51,6 +53,7 @@ class ModeExact(ExponentialRungeKutta):
         self._shape = (_RESPONSES, self._eigenvalues.values.size)
         self._most = max(_FEWEST, int(_TABLE_BYTES // max(_RESPONSES * self._eigenvalues.values.nbytes, 1)))
         self._real = real
+        self._squares = *modes.squares(), np.empty(math.prod(modes.shape[:3]))
         self._at_hand = self._accepted = False
         self._drag = 0.0
         if self._moving:
@@ -189,6 +192,21 @@ class ModeExact(ExponentialRungeKutta):
         self._modes.backward(self._scratch[0], out.storage)
         if out.momentum is not None:
             self._modes.backward(self._scratch[1], out.momentum)
+
+    def lost(self) -> float | None:
+        """int kappa |dw/ds|^2 ds over the last accepted step, mean over fields and cells; None where friction varies.
+
+        Of the very fields that `interpolate` tells, in closed form (`loops.losses`): no step is too long.
+        """
+        span = self._span
+        assert span is not None, "a step comes first"
+        if self._damped and not self.system.clock.constant:
+            return None
+        # `accept` exchanged the spectra at both ends.
+        begin, forcings = self._fields(self._next), self._fields(self._remainders[:STAGES])
+        rule, table = (span.h, span.eps, span.kappa(0.5)), self._propagator(span.h, span)[1]
+        total = lost(begin, forcings, self._eigenvalues, table, rule, self._squares, self._threads)
+        return total / self._sums.count
 
     def _fields(self, spectra: list[np.ndarray]) -> Arrays:
         return tuple(_flat(spectrum) for spectrum in spectra)
