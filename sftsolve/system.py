@@ -17,7 +17,7 @@ from sftsolve.errors import ActionError, ConfigError, GridError, nearest
 from sftsolve.friction import make_clock
 from sftsolve.grid import Grid
 from sftsolve.kernels.local import LocalForce
-from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, merged, power_of
+from sftsolve.kernels.protocol import Operator, Switching, changes_in_time, drifts, merged, power_of
 from sftsolve.kernels.strides import Strides
 from sftsolve.kernels.wall_data import WallData
 from sftsolve.linear import LinearPart, linear_part
@@ -103,20 +103,24 @@ class System:
 
     @property
     def time_dependent(self) -> bool:
-        """Whether the force at a state depends on the time t explicitly."""
+        """Whether the force at a state depends on t explicitly."""
         return self.walls.time_dependent or any(changes_in_time(operator) for operator in self.operators)
+
+    @property
+    def drifting(self) -> bool:
+        """Whether it does so between `switches`, too."""
+        return self.walls.time_dependent or any(drifts(operator) for operator in self.operators)
 
     def switches(self, first: float, last: float) -> list[float]:
         """Physical times inside (first, last), sorted, where the force or the friction jumps or has a kink: steps end there."""
-        switching = [operator for operator in self.operators if isinstance(operator, Switching)]
-        times = {time for operator in switching for time in operator.switches(first, last)}
-        return sorted(times | set(self.clock.jumps(first, last)))
+        times = [operator.switches(first, last) for operator in self.operators if isinstance(operator, Switching)]
+        return sorted({*self.clock.jumps(first, last)}.union(*times))
 
     def enter(self, t: float) -> None:
-        """Let everything that is smooth only in pieces of time take up the piece that starts at t or holds it.
+        """Let all that is smooth in pieces of time take up the piece that starts at t or holds it.
 
-        Forces at times inside the pieces at hand, their ends included, use the smooth extension of these pieces, so that a step
-        that ends at a switch sees the limit from before; a force at any other time takes up the pieces of that time.
+        Forces at times inside these pieces, their ends included, are smooth, so that a step that ends at a switch sees the limit
+        from before; a force at any other time takes up the pieces of that time.
         """
         for operator in self.operators:
             if isinstance(operator, Switching):
@@ -137,10 +141,9 @@ class System:
         self.enter(t)
         if slow:
             self.force_into(state, after, t)
-            eta = 1.0 / self.clock.gamma_at(t)
             before.storage *= factor
             before.storage -= after.storage
-            before.storage *= eta**2
+            before.storage *= self.clock.gamma_at(t) ** -2
             state.storage += before.storage
         elif state.momentum is not None and factor != 1.0:
             state.momentum *= factor

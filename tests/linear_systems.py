@@ -15,7 +15,7 @@ class PointwiseSystem:
     action = None
     order = 2
     linear = None
-    time_dependent = True
+    time_dependent = drifting = True
     corrected = False
 
     def __init__(self, shape, force, *, fields=("w",), gamma=1.0, dynamics="damped", dtype="float64", radius=0.0):

@@ -202,3 +202,17 @@ def test_an_image_filter_by_batches():
         network.action(batches=sft.BatchSchedule(5, 2))
     with pytest.raises(ActionError, match="BatchedMatrix is not clear"):
         sft.BatchedMatrix(["w"], 3, len)
+
+
+def test_batches_stand_still_while_they_are_shown():
+    """So no step has to look whether the force moves within it; what drifts beside them makes it so."""
+    still = {"J": sft.MiniBatches(np.ones((6, 8)), 2, every=0.5)}
+    friction, grid = sft.Friction(gamma=1.0), sft.Grid((8,), (1.0,))
+    batches = sft.discretise(sft.Action(["w"], "w**2/2 - J*w", sources=still, friction=friction), grid)
+    assert batches.time_dependent and not batches.drifting
+    drive = sft.discretise(sft.Action(["w"], "w**2/2 - J*w - w*sin(t)", sources=still, friction=friction), grid)
+    assert drive.time_dependent and drive.drifting
+    frames = {"J": sft.TimeSeries([0.0, 1.0, 2.0], np.ones((3, 8)))}
+    assert sft.discretise(sft.Action(["w"], "w**2/2 - J*w", sources=frames, friction=friction), grid).drifting
+    moving = sft.Grid((8,), (1.0,), boundary={"x": {"lower": {"value": "sin(t)"}, "upper": {"derivative": 0.0}}})
+    assert sft.discretise(sft.Action(["w"], "grad2(w)/2 - J*w", sources=still, friction=friction), moving).drifting

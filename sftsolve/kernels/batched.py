@@ -73,6 +73,7 @@ class BoundBatches:
     """`BatchedMatrix` on a grid: the matrix of the batch at hand, and of the batch of a time when that is asked for."""
 
     time_dependent = True
+    drifting = False
 
     def __init__(self, kernel: BatchedMatrix, matrix: BoundMatrix):
         self._kernel, self._matrix, self._number = kernel, matrix, 0

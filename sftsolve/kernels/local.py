@@ -170,6 +170,11 @@ class LocalForce:
         """Whether the force at a state depends on the time."""
         return self.plan.time_dependent
 
+    @property
+    def drifting(self) -> bool:
+        """Whether it does so within pieces of time: mini-batches do not, and all that does has a power."""
+        return self.time_dependent and (self.plan.powers is None or "power" in self.plan.powers)
+
     def switches(self, first: float, last: float) -> list[float]:
         """Times inside (first, last) where some source is not smooth."""
         return self.sources.switches(first, last)

@@ -149,6 +149,11 @@ def changes_in_time(operator: Operator) -> bool:
     return bool(getattr(operator, "time_dependent", False))
 
 
+def drifts(operator: Operator) -> bool:
+    """Whether it does so within pieces of time too, not only from one to the next."""
+    return bool(getattr(operator, "drifting", changes_in_time(operator)))
+
+
 def power_of(operator: Operator, state: State, t: float) -> float:
     """dC/dt of an operator with the fields held fixed; NaN where it changes in time and does not tell."""
     if not changes_in_time(operator):

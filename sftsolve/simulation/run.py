@@ -156,7 +156,7 @@ class _Run:
             self.controller = FixedSteps(self.system.clock, self.state, fixed)
             return
         if largest is None:
-            limit = self.span / _LOOKS if self.system.time_dependent else math.inf
+            limit = self.span / _LOOKS if self.system.drifting else math.inf
         else:
             limit = self._in_theta(largest)
         self.largest = None if self.system.clock.constant else largest

@@ -63,7 +63,7 @@ def solve(
     save_at : list of times, or ``{"log": [low, high], "count": n}``; first and last states are always saved
     scalars_every : distance of rows in the time series between those at snapshots
     first_step, max_step : lengths in `clock` of the first step to try and of the longest, which methods of fixed steps do not
-        heed; chosen by default, and unlimited but for forces that move in time: there steps are no longer than a 25th of the
+        heed; chosen by default, and unlimited but for forces that drift in time: there steps are no longer than a 25th of the
         run, lest one leaps over a pulse from where all is at rest. Shorter pulses ask for `max_step`
     max_steps : ends the run as failed after so many steps, what was reached being saved
     output : HDF5 file to write; the result then reads from it. None keeps it in memory

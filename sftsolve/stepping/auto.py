@@ -89,7 +89,7 @@ def choose(
     reasons = {explicit: f"stability takes few steps more than accuracy, |F'| about {radius:.3g}"}
     eps, kappa = clock.eps_at(t), clock.kappa_at(t)
     # Exponential steps look once more at forces that move.
-    stages = 5 if system.time_dependent else 4
+    stages = 5 if system.drifting else 4
     if clock.damped:
         square = kappa**2 - 4 * eps * radius
         slow = 2 * radius / (kappa + math.sqrt(square)) if square > 0 else math.sqrt(radius / eps)
@@ -110,7 +110,7 @@ def choose(
             rest = float(system.spectral_radius(state, less=linear))
             steps = max(least[4], rest * length / 2.5)
             # A multistep method sees a force that moves at the ends of its steps only.
-            unsteady = switches * _FEW > steps or system.time_dependent
+            unsteady = switches * _FEW > steps or system.drifting
             method = _implicit(eps * linear.radius / max(kappa, 1e-300) ** 2, unsteady)
             costs[method] = (_SOLVE[large] + 1.5) * steps * (2 if method == "sbdf4" else 5)
             reasons[method] = f"the stiffness varies in space, |L| about {linear.radius:.3g}, the rest {rest:.3g}"

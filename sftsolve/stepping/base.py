@@ -30,8 +30,8 @@ class Dynamics(Protocol):
     def clock(self) -> Clock: ...
 
     @property
-    def time_dependent(self) -> bool:
-        """Whether F depends on time explicitly."""
+    def drifting(self) -> bool:
+        """Whether F moves in time by itself, other than from one piece of time to the next."""
         ...
 
     def force_into(self, state: State, out: Any, t: float | None = None) -> None:

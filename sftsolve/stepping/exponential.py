@@ -39,7 +39,7 @@ class ExponentialRungeKutta(OneStep):
     def __init__(self, system: Dynamics):
         super().__init__(system)
         # N moves by itself with the force, and with what the drag has beside its value in the middle of the step.
-        self._moving = system.time_dependent or (self._damped and not system.clock.constant)
+        self._moving = system.drifting or (self._damped and not system.clock.constant)
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
         """Propose a step of length h in theta; returns its error in units of the tolerance (NaN or inf where it failed)."""

@@ -102,7 +102,7 @@ class AdditiveRungeKutta(Implicit):
         # N at the start lacks the friction that varies within the step, which only the span knows: -drag u.
         self._drag = span.enter * (span.kappa(0.0) - span.kappa(0.5)) if self._damped else 0.0
         self._momentum = state.momentum
-        self._trending = self._ago > 0.0 or self.system.time_dependent
+        self._trending = self._ago > 0.0 or self.system.drifting
         if self._trending and not self._ago:
             self._look_ahead(state, span)
         self._proposal.storage[...] = state.storage  # the first guess

@@ -245,7 +245,7 @@ def make_stepper(method: str, system: Any, rtol: float = 1e-6, state: State | No
     """
     if method == "auto" and state is not None and end is not None:
         damped, array = system.clock.damped, float(system.layout.bytes_of(len(system.fields)))
-        moving = system.time_dependent or not system.clock.constant
+        moving = system.drifting or not system.clock.constant
 
         @cache
         def linear() -> Foresight | None:
