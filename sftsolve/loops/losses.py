@@ -1,4 +1,4 @@
-"""What friction takes in a step that is exact in every mode, in closed form.
+"""What friction takes in a step that is exact in every mode, or cell, in closed form.
 
     eps u' = l w + N - kappa u,  w' = u,     N(s) = M_1 + M_2 s/H + M_3 s^2/(2 H^2),     0 <= s <= H
 
@@ -22,11 +22,13 @@ from numba import njit, prange
 
 from sftsolve.loops.combine import Arrays, Numbers
 from sftsolve.loops.folding import Folded, piece
+from sftsolve.loops.norms import CellSums
 from sftsolve.parallel import SMALL
 
 # Where a mode decays by less than this in a step the recursion cancels.
 _SLOW = 0.02
-_WEAK = 0.5  # kappa H/eps below which friction hardly acts within a step
+_WEAK = 0.5  # kappa H/eps below which friction hardly acts within a step, and terms of a power series that serve there
+_TERMS = 10
 # Sums are split into vector lanes ("reassoc"), which keeps NaN and inf as they are.
 _FASTMATH = {"contract", "reassoc"}
 
@@ -43,12 +45,34 @@ def _further(eigenvalue, p1, p2, p3, span, eps, kappa):  # type: ignore[no-untyp
         p4 = (1.0 / 24.0 - inertia * p3) / (drag - 0.2 * eigenvalue)
         return p4, (1.0 / 120.0 - inertia * p4) / (drag - eigenvalue / 6.0)
     total, product = -drag / inertia, -eigenvalue / inertia
-    h2 = total * total - product
-    h3 = total * h2 - product * total
-    h4 = total * h3 - product * h2
-    p4 = 1.0 / 120.0 + total / 720.0 + h2 / 5040.0 + h3 / 40320.0 + h4 / 362880.0
-    p5 = 1.0 / 720.0 + total / 5040.0 + h2 / 40320.0 + h3 / 362880.0 + h4 / 3628800.0
+    before, now, factorial, p4, p5 = 0.0, 1.0, 24.0, 0.0, 0.0
+    for n in range(5, 5 + _TERMS):
+        factorial *= n
+        p4 += now / factorial
+        p5 += now / (factorial * (n + 1))
+        before, now = now, total * now - product * before
     return p4 / inertia, p5 / inertia
+
+
+@njit(cache=True, fastmath=_FASTMATH, error_model="numpy", inline="always")
+def _loss(eigenvalue, responses, rule, w, u, n, half, n_end):  # type: ignore[no-untyped-def]
+    """Of one mode, from w, u and N at the start, the sum of both N in the middle, and N at the end."""
+    span, eps, kappa = rule
+    g, p1, p2, p3, p4, p5 = responses
+    m2, m3 = -3.0 * n + 2.0 * half - n_end, 4.0 * (n - half + n_end)
+    area = (1.0 + eigenvalue * p2) * w + p2 * n + p3 * m2 + p4 * m3
+    moment = (0.5 + eigenvalue * (p2 - p3)) * w + (p2 - p3) * n + (p3 - p4) * m2 + (p4 - p5) * m3
+    w_end = (1.0 + eigenvalue * p1) * w + p1 * n + p2 * m2 + p3 * m3
+    moved = 0.0
+    if eps > 0.0:
+        w_end += eps * g * u
+        u_end = eigenvalue * g * w + (1.0 + eigenvalue * p1 - kappa * g) * u + g * n + (p1 * m2 + p2 * m3) / span
+        moved = eps * ((u_end.conjugate() * u_end).real - (u.conjugate() * u).real)
+        area += eps * p1 / span * u
+        moment += eps * (p1 - p2) / span * u
+    worked = n_end.conjugate() * w_end - n.conjugate() * w - m2.conjugate() * area - m3.conjugate() * moment
+    stored = eigenvalue * ((w_end.conjugate() * w_end).real - (w.conjugate() * w).real)
+    return worked.real + 0.5 * (stored - moved)
 
 
 @njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
@@ -65,23 +89,30 @@ def _lost_rows(begin, forcings, eigenvalues, tables, place, rule, weights, start
             eigenvalue, g = np.float64(eigenvalues[at]), np.float64(tables[0, at])
             p1, p2, p3 = np.float64(tables[1, at]), np.float64(tables[2, at]), np.float64(tables[3, at])
             p4, p5 = _further(eigenvalue, p1, p2, p3, span, eps, kappa)
-            w, u = begin[0][i], begin[-1][i]
-            n, half, n_end = forcings[0][i], forcings[1][i] + forcings[2][i], forcings[3][i]
-            m2, m3 = -3.0 * n + 2.0 * half - n_end, 4.0 * (n - half + n_end)
-            area = (1.0 + eigenvalue * p2) * w + p2 * n + p3 * m2 + p4 * m3
-            moment = (0.5 + eigenvalue * (p2 - p3)) * w + (p2 - p3) * n + (p3 - p4) * m2 + (p4 - p5) * m3
-            w_end = (1.0 + eigenvalue * p1) * w + p1 * n + p2 * m2 + p3 * m3
-            moved = 0.0
-            if eps > 0.0:
-                w_end += eps * g * u
-                u_end = eigenvalue * g * w + (1.0 + eigenvalue * p1 - kappa * g) * u + g * n + (p1 * m2 + p2 * m3) / span
-                moved = eps * ((u_end.conjugate() * u_end).real - (u.conjugate() * u).real)
-                area += eps * p1 / span * u
-                moment += eps * (p1 - p2) / span * u
-            worked = n_end.conjugate() * w_end - n.conjugate() * w - m2.conjugate() * area - m3.conjugate() * moment
-            stored = eigenvalue * ((w_end.conjugate() * w_end).real - (w.conjugate() * w).real)
-            total += along[i - first] * (worked.real + 0.5 * (stored - moved))
+            half = forcings[1][i] + forcings[2][i]
+            responses = (g, p1, p2, p3, p4, p5)
+            loss = _loss(eigenvalue, responses, rule, begin[0][i], begin[-1][i], forcings[0][i], half, forcings[3][i])
+            total += along[i - first] * loss
         sums[row] = outer[row] * total
+
+
+@njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _lost_blocks(begin, forcings, responses, rule, segments, a_block, partial, start, stop):  # type: ignore[no-untyped-def]
+    for block in range(start, stop):
+        total = 0.0
+        for number in range(block * a_block, min(len(segments), (block + 1) * a_block)):
+            for i in range(segments[number, 0], segments[number, 1]):
+                half = forcings[1][i] + forcings[2][i]
+                total += _loss(0.0, responses, rule, begin[0][i], begin[-1][i], forcings[0][i], half, forcings[3][i])
+        partial[block] = total
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _lost_blocks_parallel(begin, forcings, responses, rule, segments, a_block, partial, threads):  # type: ignore[no-untyped-def]
+    blocks = partial.size
+    for thread in prange(threads):
+        start, stop = thread * blocks // threads, (thread + 1) * blocks // threads
+        _lost_blocks(begin, forcings, responses, rule, segments, a_block, partial, start, stop)
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
@@ -111,3 +142,21 @@ def lost(
     else:
         _lost_parallel(begin, forcings, values, tables, place, rule, weights, threads)
     return float(weights[-1].sum())
+
+
+def lost_in_cells(begin: Arrays, forcings: Arrays, responses: Numbers, rule: Numbers, sums: CellSums, threads: int) -> float:
+    """The same where l = 0, cell by cell.
+
+    Parameters
+    ----------
+    begin, forcings, rule : as in `lost`, padded fields
+    responses : G, P_1, P_2, P_3 over the whole step
+    sums : tells the cells
+    """
+    segments, a_block, partial = sums.blocks
+    every = (*responses, *_further(0.0, *responses[1:], *rule))
+    if sums.count < SMALL:
+        _lost_blocks(begin, forcings, every, rule, segments, a_block, partial, 0, partial.size)
+    else:
+        _lost_blocks_parallel(begin, forcings, every, rule, segments, a_block, partial, threads)
+    return float(partial.sum())

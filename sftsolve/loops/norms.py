@@ -145,6 +145,11 @@ class CellSums:
             _error_parallel(ends, terms, weights, rule, atol, self._segments, self._a_block, self._partial, self._threads)
         return math.sqrt(self._partial.sum() / self.count)
 
+    @property
+    def blocks(self) -> tuple[np.ndarray, int, np.ndarray]:
+        """Segments of cells, how many make a block, and room for the sums of all blocks."""
+        return self._segments, self._a_block, self._partial
+
     def mean_square(self, values: np.ndarray) -> float:
         """Mean of the squares of a padded array (field, Z, Y, X) over fields and cells."""
         flat = values.reshape(-1)

@@ -171,8 +171,8 @@ class EnergyAudit:
             span = self._system.clock.span(self._times[-1], h)
             loss = self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2)
             lost = self._stepper.lost() if hasattr(self._stepper, "lost") else None
-            if lost is not None and len(self._times) == 1:
-                self._lost += lost * self._volume
+            if lost is not None:
+                self._lost += integral(np.array(self._times), np.array(self._losses)) + lost * self._volume
                 self._times, self._losses = array("d"), array("d")
             self._losses.append(loss)
             self._times.append(theta)

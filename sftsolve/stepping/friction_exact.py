@@ -8,12 +8,16 @@ import numpy as np
 
 from sftsolve.friction import Span
 from sftsolve.loops.combine import combine, combine_both
+from sftsolve.loops.losses import lost_in_cells
 from sftsolve.loops.responses import response
 from sftsolve.state import State
 from sftsolve.stepping.base import Dynamics, flat
 from sftsolve.stepping.control import Tolerance
 from sftsolve.stepping.exponential import ExponentialRungeKutta, drag_beside
 from sftsolve.stepping.exponential_tableau import ERROR, MISSED, PARABOLA, STAGES, Row, parabola_at, parabola_over
+
+# kappa h/eps below which friction changes little within a step.
+_RESOLVED = 0.1
 
 
 class FrictionExact(ExponentialRungeKutta):
@@ -125,6 +129,22 @@ class FrictionExact(ExponentialRungeKutta):
         drag, velocity = drag_beside(span, 1.0) / span.leave, flat(self._proposal)[1]
         weights = self._numbers(move, -move, drag * move, push, -push, drag * push, 0.0, 0.0, 0.0)
         return self._weigh(state, span, tolerance, (*terms, velocity, *terms, velocity), weights)
+
+    def lost(self) -> float | None:
+        """int kappa |u|^2 ds over the last accepted step, mean over fields and cells, in closed form (`loops.losses`).
+
+        None where friction varies, and where steps resolve what it does: there the ends of steps tell as much.
+        """
+        span = self._span
+        assert span is not None, "a step comes first"
+        kappa = span.kappa(0.5)
+        if not self._damped or not self.system.clock.constant or kappa * span.h < _RESOLVED * span.eps:
+            return None
+        # `accept` exchanged the first force with the last.
+        forcings = tuple(self._forces[number].storage.reshape(-1) for number in (STAGES, *PARABOLA[1:]))
+        responses, rule = self._propagator(span.h, span)[1], (span.h, span.eps, kappa)
+        total = lost_in_cells(flat(self._proposal), forcings, responses, rule, self._sums, self._threads)
+        return total / self._sums.count
 
     def _between(self, span: Span, c: float, out: State) -> None:
         # `accept` exchanged the first force with the last.
