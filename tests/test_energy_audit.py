@@ -14,7 +14,16 @@ def test_integral_of_uneven_samples():
     x = np.array([0.0, 1e-3, 0.2, 0.5, 0.7, 1.1, 1.3, 2.0])
     assert integral(x, x**5) == pytest.approx(2.0**6 / 6, rel=1e-13)
     assert integral(x[:2], 3 * x[:2]) == pytest.approx(1.5e-6, rel=1e-13)
-    assert integral(x[:1], x[:1]) == 0.0
+    assert integral(x[:1], x[:1]) == 0.0 == integral(x[:0], x[:0])
+    twice = np.repeat(x, 2)
+    assert integral(twice, twice**5) == pytest.approx(2.0**6 / 6, rel=1e-13)
+
+
+def test_integral_of_samples_that_crowd():
+    """Within a layer at the start, and far apart behind it: no polynomial through both."""
+    x = np.concatenate([[0.0], np.geomspace(1e-9, 1e-7, 5), np.linspace(1e-3, 1.0, 30)])
+    y = np.where(x < 1e-8, x / 1e-8, 1.0)
+    assert integral(x, y) == pytest.approx(1.0, rel=1e-6)
 
 
 def test_integral_of_more_samples_than_a_block():

@@ -33,6 +33,9 @@ def integral(x: np.ndarray, y: np.ndarray) -> float:
 
     Fewer where the intervals beside it are far shorter: a polynomial through points that crowd at one end of it would swing.
     """
+    # Steps may be so short that their ends are the same number.
+    apart = np.append(x[1:] > x[:-1], True)[: len(x)]
+    x, y = x[apart], y[apart]
     lengths = np.diff(x)
     left, right = _reach(lengths), _reach(lengths[::-1])[::-1]
     # As many points on either side as can be had.
