@@ -15,8 +15,9 @@ class Stats:
     """Work that a run did.
 
     `wall_time` is in seconds. `energy_residual` is what is left of the balance dE/dt + gamma int |w_t|^2 - dC/dt|explicit = 0
-    over the run, relative to what was exchanged (None where it is not followed: the force is more than -dC/dw, or the cost has no
-    derivative by time that is known). `status` is "complete", "interrupted" (by the user) or "failed" (`message` says how).
+    over the run, relative to what was exchanged. It is None where that is not followed: the force is more than -dC/dw, the cost
+    has no derivative by time that is known, or steps are too long for the loss at their ends to tell its integral. `status` is
+    "complete", "interrupted" (by the user) or "failed" (`message` says how).
     """
 
     steps: int = 0

@@ -2,9 +2,10 @@
 
 E = C + int |w_t|^2 / 2 (C alone for a gradient flow, which loses int |F|^2 per unit of tau). The loss to friction and the power
 dC/dt|explicit, the cost's derivative by time with the fields held fixed, are taken at the ends of steps, one sum over the cells
-each, and integrated by polynomials of degree five through the nearest six of them, between switches and where steps change
+each, and integrated between switches by polynomials through the nearest six of them, or fewer where values or steps change
 abruptly. A stepper that is exact in modes tells what was lost within its steps, which may be longer than what they pass over.
-Elsewhere what changes within a step, such as a velocity before friction slaves it, is not seen.
+Elsewhere what changes within a step, such as a velocity before friction slaves it, is not seen; where it might be most of what is
+left of the balance, nothing is said.
 """
 
 from __future__ import annotations
@@ -22,58 +23,50 @@ from sftsolve.state import State
 # Gauss points and weights of [0, 1], exact for polynomials of degree five.
 _NODES = (0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15))
 _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
-_POINTS = 6
+_POINTS = (2, 3, 4, 6)
 _BLOCK = 4096  # intervals that are integrated at a time: a window and its weights take about a kilobyte each
 _SLAVED = 100.0
-_ABRUPT = 8.0  # by how much shorter intervals in an interpolant may be than the one that it is for
+# A residual beyond the first that is not as many times the doubt in the integrals says nothing of the solution.
+_SMALL, _UNSURE = 0.03, 3.0
 
 
-def integral(x: np.ndarray, y: np.ndarray) -> float:
-    """Integral of values y at ascending points x: in every interval the interpolant of the `_POINTS` points around it.
+def integral(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Integral of values y at ascending points x, and how much the first corrections to straight lines change it.
 
-    Fewer where the intervals beside it are far shorter: a polynomial through points that crowd at one end of it would swing.
+    In every interval it is that of the interpolant of the nearest points, as many of `_POINTS` as bring it nearer to a limit:
+    where values or intervals change abruptly, a polynomial through more of them swings.
     """
     # Steps may be so short that their ends are the same number.
     apart = np.append(x[1:] > x[:-1], True)[: len(x)]
     x, y = x[apart], y[apart]
-    lengths = np.diff(x)
-    left, right = _reach(lengths), _reach(lengths[::-1])[::-1]
-    # As many points on either side as can be had.
-    before = np.minimum(left, np.maximum(_POINTS // 2 - 1, _POINTS - 2 - right))
-    counts = before + 2 + np.minimum(right, _POINTS - 2 - before)
-    parts = []
-    for points in range(2, _POINTS + 1):
-        chosen = np.flatnonzero(counts == points)
-        for start in range(0, len(chosen), _BLOCK):
-            block = chosen[start : start + _BLOCK]
-            parts.append(_part(x, y, block, block - before[block], points))
-    return math.fsum(parts)
+    count = len(x) - 1
+    blocks = [_block(x, y, start, min(count, start + _BLOCK)) for start in range(0, count, _BLOCK)]
+    return math.fsum(total for total, _ in blocks), math.fsum(change for _, change in blocks)
 
 
-def _reach(lengths: np.ndarray) -> np.ndarray:
-    """How many intervals to the left of each, up to `_POINTS` - 2, are not much shorter than it."""
-    found, near = np.zeros(len(lengths), np.int64), np.ones(len(lengths), bool)
-    for apart in range(1, _POINTS - 1):
-        near[:apart] = False
-        near[apart:] &= _ABRUPT * lengths[:-apart] >= lengths[apart:]
-        found += near
-    return found
+def _block(x: np.ndarray, y: np.ndarray, start: int, stop: int) -> tuple[float, float]:
+    """The same over the intervals from number `start` to `stop`."""
+    two, three, four, six = (_parts(x, y, start, stop, min(points, len(x))) for points in _POINTS)
+    bend, turn, swing = abs(three - two), abs(four - three), abs(six - four)
+    found = np.where(swing <= np.maximum(bend, turn), six, np.where(turn <= bend, four, three))
+    return math.fsum(found), math.fsum(bend + turn)
 
 
-def _part(x: np.ndarray, y: np.ndarray, intervals: np.ndarray, first: np.ndarray, points: int) -> float:
-    """Integral over some intervals, by number, whose windows of `points` points begin at `first`."""
+def _parts(x: np.ndarray, y: np.ndarray, start: int, stop: int, points: int) -> np.ndarray:
+    """Integrals over the intervals from number `start` to `stop`, each of the interpolant of the `points` points around it."""
+    first = np.clip(np.arange(start, stop) - (points - 1) // 2, 0, len(x) - points)
     window = first[:, None] + np.arange(points)
-    xs, ys, left = x[window], y[window], x[intervals]
-    lengths = x[intervals + 1] - left
+    xs, ys, left = x[window], y[window], x[start:stop]
+    lengths = x[start + 1 : stop + 1] - left
     differences = xs[:, :, None] - xs[:, None, :]
     differences[:, np.arange(points), np.arange(points)] = 1.0
-    total = 0.0
+    total = np.zeros(stop - start)
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
         at = left + node * lengths
         rest = np.repeat((at[:, None] - xs)[:, None, :], points, axis=1)
         rest[:, np.arange(points), np.arange(points)] = 1.0
-        total += weight * float(np.sum(lengths * np.sum(ys * np.prod(rest / differences, axis=2), axis=1)))
-    return total
+        total += weight * np.sum(ys * np.prod(rest / differences, axis=2), axis=1)
+    return lengths * total
 
 
 class EnergyAudit:
@@ -98,7 +91,7 @@ class EnergyAudit:
         self._volume = system.grid.cell_volume * len(system.fields) * system.grid.size
         self.followed = not system.corrected
         self._moving = self.followed and system.time_dependent
-        self._lost = 0.0
+        self._lost = self._doubt = 0.0
         self.gained, self._exchanged = 0.0, 0.0
         self._times, self._losses = array("d"), array("d")
         self._moments, self._powers = array("d"), array("d")
@@ -119,12 +112,19 @@ class EnergyAudit:
             self._exchanged += abs(gain)
 
     def _close(self) -> None:
-        self._lost += integral(np.array(self._times), np.array(self._losses))
+        self._sum_losses()
         moments, powers = np.array(self._moments), np.array(self._powers)
-        self.gained += integral(moments, powers)
+        gained, doubt = integral(moments, powers)
+        self.gained += gained
+        self._doubt += doubt
         self._exchanged += float(np.trapezoid(np.abs(powers), moments))
-        self._times, self._losses = array("d"), array("d")
         self._moments, self._powers = array("d"), array("d")
+
+    def _sum_losses(self) -> None:
+        lost, doubt = integral(np.array(self._times), np.array(self._losses))
+        self._lost += lost
+        self._doubt += doubt
+        self._times, self._losses = array("d"), array("d")
 
     def begin(self, state: State, theta: float, h: float) -> None:
         """Note the loss at the start of a step of length h (which may be tried again with another), unless a step led there."""
@@ -175,15 +175,15 @@ class EnergyAudit:
             loss = self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2)
             lost = self._stepper.lost() if hasattr(self._stepper, "lost") else None
             if lost is not None:
-                self._lost += integral(np.array(self._times), np.array(self._losses)) + lost * self._volume
-                self._times, self._losses = array("d"), array("d")
+                self._sum_losses()
+                self._lost += lost * self._volume
             self._losses.append(loss)
             self._times.append(theta)
             self._note_power(state)
 
     def residual(self, state: State, theta: float) -> float | None:
         """|E - E_0 + what friction took - what the cost gained by itself|, relative to the largest of what was lost, moved or
-        exchanged; None if not followed.
+        exchanged; None if not followed, or if the ends of steps do not tell the integrals to this.
         """
         if not self.followed:
             return None
@@ -194,7 +194,10 @@ class EnergyAudit:
         (cost, kinetic), (cost_0, kinetic_0) = self._parts(state), self._start
         change = cost + kinetic - cost_0 - kinetic_0
         scale = max(self._lost, self._exchanged, abs(change), kinetic, kinetic_0, abs(cost - cost_0))
-        return abs(change + self._lost - self.gained) / scale if scale > 0 else 0.0
+        if scale == 0.0:
+            return 0.0
+        residual = abs(change + self._lost - self.gained) / scale
+        return None if _SMALL < residual < _UNSURE * self._doubt / scale else residual
 
     def _note_power(self, state: State) -> None:
         """Note dC/dt at fixed fields, per unit of physical time; once it is not known it is not asked for any more."""
