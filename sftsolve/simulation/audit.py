@@ -26,6 +26,7 @@ _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 _POINTS = (2, 3, 4, 6)
 _BLOCK = 4096  # intervals that are integrated at a time: a window and its weights take about a kilobyte each
 _SLAVED = 100.0
+_STEADY = 0.05  # change of the loss in a step, relative, that samples at its ends follow
 # A residual beyond the first that is not as many times the doubt in the integrals says nothing of the solution.
 _SMALL, _UNSURE = 0.03, 3.0
 
@@ -92,6 +93,7 @@ class EnergyAudit:
         self.followed = not system.corrected
         self._moving = self.followed and system.time_dependent
         self._lost = self._doubt = 0.0
+        self._told = False
         self.gained, self._exchanged = 0.0, 0.0
         self._times, self._losses = array("d"), array("d")
         self._moments, self._powers = array("d"), array("d")
@@ -129,13 +131,17 @@ class EnergyAudit:
     def begin(self, state: State, theta: float, h: float) -> None:
         """Note the loss at the start of a step of length h (which may be tried again with another), unless a step led there."""
         self.settle(state, theta)
-        if self.followed and len(self._times) <= 1:
+        if not self.followed:
+            return
+        tells = getattr(self._stepper, "tells", None)
+        self._told = tells is not None and tells(h)
+        if not self._told and len(self._times) <= 1:
             clock, t = self._system.clock, state.t
             loss = self._loss(state, h, clock.kappa_at(t), clock.eps_at(t))
             self._times, self._losses = array("d", [theta]), array("d", [loss])
-            if len(self._moments) <= 1:
-                self._moments, self._powers = array("d"), array("d")
-                self._note_power(state)
+        if len(self._moments) <= 1:
+            self._moments, self._powers = array("d"), array("d")
+            self._note_power(state)
 
     def resolves(self, t: float, h: float) -> bool:
         """Whether the loss of a damped step of length h from physical time t is told by its velocities."""
@@ -168,18 +174,31 @@ class EnergyAudit:
 
     def end(self, state: State, theta: float) -> None:
         """Note the loss at the end of the step that has led to `state` at theta."""
-        if self.followed:
-            h = theta - self._times[-1]
-            # Friction as it was up to here: it may jump at the end of a step.
-            span = self._system.clock.span(self._times[-1], h)
-            loss = self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2)
-            lost = self._stepper.lost() if hasattr(self._stepper, "lost") else None
-            if lost is not None:
-                self._sum_losses()
-                self._lost += lost * self._volume
-            self._losses.append(loss)
-            self._times.append(theta)
-            self._note_power(state)
+        if not self.followed:
+            return
+        lost = self._stepper.lost() if self._told else self._sample(state, theta)
+        if lost is not None:
+            # What was sampled ends where this step began, and goes on where it ends.
+            last = self._times[-1:], self._losses[-1:]
+            if not self._told:
+                self._times.pop()
+                self._losses.pop()
+            self._sum_losses()
+            self._lost += lost * self._volume
+            if not self._told:
+                self._times, self._losses = last
+        self._note_power(state)
+
+    def _sample(self, state: State, theta: float) -> float | None:
+        """Note the loss at the end of a step; what the stepper tells of the step itself where it changed much in it."""
+        h = theta - self._times[-1]
+        # Friction as it was up to here: it may jump at the end of a step.
+        span = self._system.clock.span(self._times[-1], h)
+        before, after = self._losses[-1], self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2)
+        self._losses.append(after)
+        self._times.append(theta)
+        steady = abs(after - before) <= _STEADY * max(after, before)
+        return None if steady or not hasattr(self._stepper, "lost") else self._stepper.lost()
 
     def residual(self, state: State, theta: float) -> float | None:
         """|E - E_0 + what friction took - what the cost gained by itself|, relative to the largest of what was lost, moved or

@@ -174,7 +174,7 @@ class Automatic:
         return self.inner.first_step(state, tolerance)
 
     def step(self, state: State, h: float, tolerance: Tolerance) -> float:
-        if self._count >= self._look or self._rejections >= _REJECTIONS:
+        if self._due:
             self._reconsider(state, h)
         error = self.inner.step(state, h, tolerance)
         self._rejections += not error <= 1.0
@@ -186,6 +186,11 @@ class Automatic:
 
     def force(self, state: State) -> State:
         return self.inner.force(state)
+
+    def tells(self, h: float) -> bool:
+        """Whether `lost` will tell of a step of length h: not if the step may be by another method than that at hand."""
+        tells = getattr(self.inner, "tells", None)
+        return not self._due and tells is not None and tells(h)
 
     def lost(self) -> float | None:
         """What friction took in the last step, where the method at hand tells it."""
@@ -200,6 +205,11 @@ class Automatic:
 
     def not_finite(self, state: State) -> tuple[int, tuple[int, ...]] | None:
         return self.inner.not_finite(state)
+
+    @property
+    def _due(self) -> bool:
+        """Whether the next step begins with another choice."""
+        return self._count >= self._look or self._rejections >= _REJECTIONS
 
     def _reconsider(self, state: State, h: float) -> None:
         """Choose again if many steps are still to come, by what the last ones were held to: stability or accuracy."""

@@ -193,6 +193,10 @@ class ModeExact(ExponentialRungeKutta):
         if out.momentum is not None:
             self._modes.backward(self._scratch[1], out.momentum)
 
+    def tells(self, h: float) -> bool:
+        """Whether `lost` will tell of a step of length h."""
+        return not self._damped or self.system.clock.constant
+
     def lost(self) -> float | None:
         """int kappa |dw/ds|^2 ds over the last accepted step, mean over fields and cells; None where friction varies.
 
@@ -200,7 +204,7 @@ class ModeExact(ExponentialRungeKutta):
         """
         span = self._span
         assert span is not None, "a step comes first"
-        if self._damped and not self.system.clock.constant:
+        if not self.tells(span.h):
             return None
         # `accept` exchanged the spectra at both ends.
         begin, forcings = self._fields(self._next), self._fields(self._remainders[:STAGES])

@@ -33,10 +33,11 @@ class Stepper(Protocol):
     """What the time loop drives: steps in place, proposed by `step`, made final by `accept`.
 
     A stepper may also offer ``interpolate(state, c, out)``: the fields at the fraction c of the step accepted last, so that
-    snapshots do not cut steps; ``fixed_step``, the length in t that all of its steps must have, or None; and, with that,
-    ``stride(state, times, lengths)``: propose several steps of these lengths in theta at once, with the bits of as many single
-    ones, `times` being the physical times at the start and after each. It returns a `base.Stride`, or None where it cannot. There
-    is nothing to interpolate within a stride.
+    snapshots do not cut steps; ``lost()``: what friction took in that step, int kappa |u|^2 ds as the mean over fields and cells,
+    None where that is not known, and ``tells(h)``: whether it surely is in a step of length h; ``fixed_step``, the length in t
+    that all of its steps must have, or None; and, with that, ``stride(state, times, lengths)``: propose several steps of these
+    lengths in theta at once, with the bits of as many single ones, `times` being the physical times at the start and after each.
+    It returns a `base.Stride`, or None where it cannot. There is nothing to interpolate within a stride.
     """
 
     @property
