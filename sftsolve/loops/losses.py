@@ -102,22 +102,23 @@ def _lost_rows(begin, forcings, eigenvalues, tables, place, rule, weights, start
 
 
 @njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _lost_blocks(begin, forcings, responses, rule, segments, a_block, partial, start, stop):  # type: ignore[no-untyped-def]
+def _lost_blocks(u, forcings, responses, rule, segments, a_block, partial, start, stop):  # type: ignore[no-untyped-def]
     for block in range(start, stop):
         total = 0.0
         for number in range(block * a_block, min(len(segments), (block + 1) * a_block)):
             for i in range(segments[number, 0], segments[number, 1]):
                 half = forcings[1][i] + forcings[2][i]
-                total += _loss(0.0, responses, rule, begin[0][i], begin[-1][i], forcings[0][i], half, forcings[3][i])
+                # Without l the loss does not depend on w.
+                total += _loss(0.0, responses, rule, 0.0, u[i], forcings[0][i], half, forcings[3][i])
         partial[block] = total
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def _lost_blocks_parallel(begin, forcings, responses, rule, segments, a_block, partial, threads):  # type: ignore[no-untyped-def]
+def _lost_blocks_parallel(u, forcings, responses, rule, segments, a_block, partial, threads):  # type: ignore[no-untyped-def]
     blocks = partial.size
     for thread in prange(threads):
         start, stop = thread * blocks // threads, (thread + 1) * blocks // threads
-        _lost_blocks(begin, forcings, responses, rule, segments, a_block, partial, start, stop)
+        _lost_blocks(u, forcings, responses, rule, segments, a_block, partial, start, stop)
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
@@ -150,19 +151,19 @@ def lost(
     return float(weights[-1].sum())
 
 
-def lost_in_cells(begin: Arrays, forcings: Arrays, responses: Numbers, rule: Numbers, sums: CellSums, threads: int) -> float:
-    """The same where l = 0, cell by cell.
+def lost_in_cells(u: np.ndarray, forcings: Arrays, responses: Numbers, rule: Numbers, sums: CellSums, threads: int) -> float:
+    """The same where l = 0 and there is inertia, cell by cell.
 
     Parameters
     ----------
-    begin, forcings, rule : as in `lost`, padded fields
+    u, forcings, rule : u at the start, the others as in `lost`; padded fields
     responses : G, P_1, P_2, P_3 over the whole step
     sums : tells the cells
     """
     segments, a_block, partial = sums.blocks
     every = (*responses, *_further(0.0, *responses[1:], *rule))
     if sums.count < SMALL:
-        _lost_blocks(begin, forcings, every, rule, segments, a_block, partial, 0, partial.size)
+        _lost_blocks(u, forcings, every, rule, segments, a_block, partial, 0, partial.size)
     else:
-        _lost_blocks_parallel(begin, forcings, every, rule, segments, a_block, partial, threads)
+        _lost_blocks_parallel(u, forcings, every, rule, segments, a_block, partial, threads)
     return float(partial.sum())

@@ -26,7 +26,6 @@ _WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 _POINTS = (2, 3, 4, 6)
 _BLOCK = 4096  # intervals that are integrated at a time: a window and its weights take about a kilobyte each
 _SLAVED = 100.0
-_STEADY = 0.05  # change of the loss in a step, relative, that samples at its ends follow
 # A residual beyond the first that is not as many times the doubt in the integrals says nothing of the solution.
 _SMALL, _UNSURE = 0.03, 3.0
 
@@ -123,9 +122,10 @@ class EnergyAudit:
         self._moments, self._powers = array("d"), array("d")
 
     def _sum_losses(self) -> None:
-        lost, doubt = integral(np.array(self._times), np.array(self._losses))
-        self._lost += lost
-        self._doubt += doubt
+        if len(self._times) > 1:
+            lost, doubt = integral(np.array(self._times), np.array(self._losses))
+            self._lost += lost
+            self._doubt += doubt
         self._times, self._losses = array("d"), array("d")
 
     def begin(self, state: State, theta: float, h: float) -> None:
@@ -176,29 +176,16 @@ class EnergyAudit:
         """Note the loss at the end of the step that has led to `state` at theta."""
         if not self.followed:
             return
-        lost = self._stepper.lost() if self._told else self._sample(state, theta)
-        if lost is not None:
-            # What was sampled ends where this step began, and goes on where it ends.
-            last = self._times[-1:], self._losses[-1:]
-            if not self._told:
-                self._times.pop()
-                self._losses.pop()
-            self._sum_losses()
-            self._lost += lost * self._volume
-            if not self._told:
-                self._times, self._losses = last
+        if self._told:
+            self._sum_losses()  # those before this step
+            self._lost += self._stepper.lost() * self._volume
+        else:
+            h = theta - self._times[-1]
+            # Friction as it was up to here: it may jump at the end of a step.
+            span = self._system.clock.span(self._times[-1], h)
+            self._losses.append(self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2))
+            self._times.append(theta)
         self._note_power(state)
-
-    def _sample(self, state: State, theta: float) -> float | None:
-        """Note the loss at the end of a step; what the stepper tells of the step itself where it changed much in it."""
-        h = theta - self._times[-1]
-        # Friction as it was up to here: it may jump at the end of a step.
-        span = self._system.clock.span(self._times[-1], h)
-        before, after = self._losses[-1], self._loss(state, h, span.kappa(1.0) / span.leave, span.eps / span.leave**2)
-        self._losses.append(after)
-        self._times.append(theta)
-        steady = abs(after - before) <= _STEADY * max(after, before)
-        return None if steady or not hasattr(self._stepper, "lost") else self._stepper.lost()
 
     def residual(self, state: State, theta: float) -> float | None:
         """|E - E_0 + what friction took - what the cost gained by itself|, relative to the largest of what was lost, moved or

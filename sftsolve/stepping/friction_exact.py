@@ -130,20 +130,24 @@ class FrictionExact(ExponentialRungeKutta):
         weights = self._numbers(move, -move, drag * move, push, -push, drag * push, 0.0, 0.0, 0.0)
         return self._weigh(state, span, tolerance, (*terms, velocity, *terms, velocity), weights)
 
-    def lost(self) -> float | None:
-        """int kappa |u|^2 ds over the last accepted step, mean over fields and cells, in closed form (`loops.losses`).
-
-        None where friction varies, and where steps resolve what it does: there the ends of steps tell as much.
+    def tells(self, h: float) -> bool:
+        """Whether `lost` tells of a step of length h: not where friction varies, nor where steps resolve what it does, and their
+        ends tell as much.
         """
+        clock = self.system.clock
+        return self._damped and clock.constant and clock.kappa * h >= _RESOLVED * clock.eps
+
+    def lost(self) -> float | None:
+        """int kappa |u|^2 ds over the last accepted step, mean over fields and cells, in closed form (`loops.losses`)."""
         span = self._span
         assert span is not None, "a step comes first"
-        kappa = span.kappa(0.5)
-        if not self._damped or not self.system.clock.constant or kappa * span.h < _RESOLVED * span.eps:
+        if not self.tells(span.h):
             return None
+        kappa = span.kappa(0.5)
         # `accept` exchanged the first force with the last.
         forcings = tuple(self._forces[number].storage.reshape(-1) for number in (STAGES, *PARABOLA[1:]))
         responses, rule = self._propagator(span.h, span)[1], (span.h, span.eps, kappa)
-        total = lost_in_cells(flat(self._proposal), forcings, responses, rule, self._sums, self._threads)
+        total = lost_in_cells(flat(self._proposal)[1], forcings, responses, rule, self._sums, self._threads)
         return total / self._sums.count
 
     def _between(self, span: Span, c: float, out: State) -> None:
