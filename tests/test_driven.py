@@ -111,3 +111,44 @@ def test_a_pulse_is_not_leapt_over_from_rest(method):
     tight = {"method": "DOP853", "rtol": 1e-10, "atol": 1e-13, "max_step": 0.01}
     wanted = solve_ivp(lambda t, y: [y[1], math.exp(-(((t - 3.3) / 0.1) ** 2)) - y[0] - y[1]], (0, 10), [0.0, 0.0], **tight)
     assert np.abs(state.w - wanted.y[0, -1]).max() < 0.02 * abs(wanted.y[0, -1])
+
+
+SLOWER = {
+    "a step": ({"kind": "step", "eta": 1.0, "at": [1.0], "factor": 0.01}, lambda t: 1.0 if t < 1 else 100.0),
+    "exponential": ({"kind": "exponential", "eta": 1.0, "rate": 1.0}, lambda t: math.exp(t)),
+}
+
+
+@pytest.mark.parametrize("schedule", SLOWER)
+@pytest.mark.parametrize(
+    ("method", "dynamics"), [("auto", "damped"), ("etdrk4", "damped"), ("ark436", "damped"), ("auto", "flow")]
+)
+def test_a_pulse_is_not_leapt_over_as_friction_grows(method, dynamics, schedule):
+    """theta passes slowly then: a 25th of the run is one of t, where pulses are."""
+    rates, gamma = SLOWER[schedule]
+    cost = "D/2*grad2(w) + w**2/2 - 30*w*exp(-((t - 5)/0.1)**2)"
+    action = sft.Action(["w"], cost, parameters={"D": 0.01}, friction=sft.Friction(schedule=rates))
+    problem = sft.discretise(action, sft.Grid((CELLS,), (1.0,)), dynamics="damped" if dynamics == "damped" else "gradient-flow")
+    state = problem.state({"w": 0.0})
+    simulate(problem, state, method, end=6.0, clock="t", rtol=1e-5, atol=1e-8, progress=False)
+
+    def push(t, w):
+        return 30 * math.exp(-(((t - 5) / 0.1) ** 2)) - w
+
+    tight = {"method": "Radau", "rtol": 1e-9, "atol": 1e-12, "max_step": 0.01}
+    if dynamics == "damped":
+        wanted = solve_ivp(lambda t, y: [y[1], push(t, y[0]) - gamma(t) * y[1]], (0, 6), [0.0, 0.0], **tight)
+    else:
+        wanted = solve_ivp(lambda t, y: [push(t, y[0]) / gamma(t)], (0, 6), [0.0], **tight)
+    assert np.abs(state.w - wanted.y[0, -1]).max() < 1e-3 * abs(wanted.y[0, -1])
+
+
+@pytest.mark.parametrize("limits", [{"max_step": 0.5}, {"max_step": 5.0}, {"first_step": 5.0}, {"max_step": math.inf}])
+def test_limits_of_steps_do_not_look_beyond_a_table(limits):
+    """a(t) is known up to the end of the run, and no further."""
+    t = np.linspace(0.0, 2.0, 21)
+    friction = sft.FLRW(scale_factor=(t, (1.0 + t) ** 0.5))
+    problem = sft.discretise(sft.Action(["w"], "grad2(w)/2", friction=friction), sft.Grid((CELLS,), (1.0,)))
+    state = problem.state({"w": "sin(2*pi*x)"})
+    result = simulate(problem, state, "etdrk4", end=2.0, clock="t", progress=False, **limits)
+    assert result.complete

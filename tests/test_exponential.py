@@ -246,3 +246,16 @@ def test_dense_output(method, gamma):
         assert slopes[0] >= 3.85
         # Already at its rounding, 1e-8 = 1e-16 gamma^2, where friction is strong.
         assert len(slopes) == 1 or slopes[1] >= 2.85 or errors[1][1] < 2e-8
+
+
+@pytest.mark.parametrize("method", ["etdrk4", "rk4-friction"])
+def test_what_is_seen_between_stages_adds_to_the_estimate(method):
+    """In a flow both parts have the same sign: that of a force that moves adds to what its stages tell."""
+    action = sft.Action(["w"], "w**4/4 + 1e-3*grad2(w)/2 - 1e-9*w*sin(t)")
+    problem = sft.discretise(action, sft.Grid((8,), (1.0,)), dynamics="gradient-flow")
+    errors = []
+    for moving in (True, False):
+        state, stepper = problem.state({"w": 1.0}), STEPPERS[method].build(problem)
+        stepper._moving = moving and stepper._moving
+        errors.append(stepper.step(state, 0.2, Tolerance.of(1e-6, 1e-6, ("w",))))
+    assert 1.02 * errors[1] < errors[0] < 2.0 * errors[1]

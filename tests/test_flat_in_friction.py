@@ -102,3 +102,16 @@ def test_steps_and_errors_are_flat_in_friction(name):
         assert max(steps) <= MOST[method], counts
         assert max(steps) <= 6 * min(steps), counts
     assert max(errors) <= 20 * RTOL, errors
+
+
+@pytest.mark.parametrize("gamma", [3.0, 10.0])
+def test_sbdf3_steps_as_ark436_where_waves_are_underdamped(gamma):
+    """lam of 3000 and more: eps lam is beyond what order three damps, and explicit steps of it would not end."""
+    steps = []
+    for method in ("sbdf3", "ark436"):
+        problem = discretised("varying, stiffer", gamma)
+        state = problem.state({"w": start()})
+        options = {"rtol": RTOL, "atol": RTOL / 10, "progress": False, "max_steps": 1000}
+        result = simulate(problem, state, method, end=problem.clock.t(1.0), clock="t", **options)
+        steps.append(result.stats.steps)
+    assert steps[0] <= steps[1] + 5

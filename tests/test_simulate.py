@@ -571,3 +571,11 @@ def test_a_grid_larger_than_memory_is_refused_before_it_is_made():
     assert "stages of rk32" in str(caught.value) and float(
         re.search(r"given: +([\d.e+]+) GiB", str(caught.value))[1]
     ) == pytest.approx(40960, rel=0.01)
+
+
+def test_a_tolerance_at_the_rounding_of_single_precision_is_said(caplog):
+    for dtype, rtol, said in (("float32", 1e-6, True), ("float32", 1e-4, False), ("float64", 1e-6, False)):
+        caplog.clear()
+        system = PointwiseSystem((3,), springs(1.0), dtype=dtype)
+        simulate(system, system.state(1.0), "tsit5", end=0.01, rtol=rtol, progress=False)
+        assert ("rounding of float32" in caplog.text) == said

@@ -10,9 +10,10 @@ import numpy as np
 
 from sftsolve.action import Action
 from sftsolve.codegen.plan import plan
+from sftsolve.codegen.walls import Datum
 from sftsolve.errors import GridError
 from sftsolve.friction import make_clock
-from sftsolve.grid import Grid
+from sftsolve.grid import SIDES, Grid
 from sftsolve.linear.foresight import foresee
 from sftsolve.memory import Need, in_turn, of_machine
 from sftsolve.sources import bytes_of
@@ -57,7 +58,8 @@ class Run:
         array, damped = float(layout.bytes_of(fields)), self.dynamics == "damped"
         arrays = len(found.names.arrays) if found else 0
         moving = bool(found and found.time_dependent)
-        watched = moving or not clock.constant
+        drifting = moving and (found is None or found.powers is None or "power" in found.powers)
+        watched = drifting or _walls_move(action, grid) or not clock.constant
         linear = foresee(action, grid, self.order, layout) if method.linear != "nothing" else None
         given = sum(values.nbytes for values in self.initial.values() if isinstance(values, np.ndarray))
         kept = fields * np.dtype(self.dtype).itemsize * grid.size
@@ -78,6 +80,10 @@ class Run:
             "coordinates": Need.of(8.0 * sum(grid.shape)),
             "snapshots": Need.of(2 * self.snapshots * kept, min(_CHUNK, kept) + (kept if scaled else 0.0)),
         }
+
+
+def _walls_move(action: Action, grid: Grid) -> bool:
+    return any(Datum(axis, side, field).moves(grid) for axis in grid.walls for side in SIDES for field in action.fields)
 
 
 def refuse_too_large(run: Run) -> None:

@@ -43,6 +43,8 @@ SCALARS = ("cost", "kinetic", "energy", "force_rms", "step")
 # A step this small against the time itself no longer moves it; the second number serves times near zero.
 _SMALLEST = 16 * np.finfo(np.float64).eps
 _NEAR_ZERO = 1e-6
+# In single precision estimates of an error below this are mostly rounding.
+_SINGLE = 1e-5
 # Least number of steps in which a run looks at forces that move in time.
 _LOOKS = 25
 
@@ -89,6 +91,8 @@ def simulate(
         is saved as the last snapshot, unless it is the first; the attribute `result` of the error holds what there is, or None
     """
     tolerance = Tolerance.of(rtol, atol, system.fields)
+    if system.dtype == "float32" and tolerance.rtol < _SINGLE:
+        log.warning("rtol = %g is close to the rounding of float32, which may set the steps: %g asks for fewer", rtol, _SINGLE)
     times = Times(end, clock, save_every, save_at, scalars_every)
     axis, due = times.on(system.clock, state.t, system.switches)
     first, largest, most = Limits(first_step, max_step, max_steps).on(axis)
@@ -134,6 +138,8 @@ class _Run:
         self.rejected = 0
         self.controller: PIController | FixedSteps
         self.largest: float | None = None
+        self.last = self.axis.t(due[-1].time)
+        self.look = (self.last - state.t) / _LOOKS
         self.pace = Pace(system, stepper, self.axis, self.end)
         self.before = stepper.force_evaluations, stepper.linear_solves
         self.dense = hasattr(stepper, "interpolate")
@@ -155,20 +161,27 @@ class _Run:
             check_whole(self.due, self.axis, self.state.t, fixed, self.dense)
             self.controller = FixedSteps(self.system.clock, self.state, fixed)
             return
-        if largest is None:
-            limit = self.span / _LOOKS if self.system.drifting else math.inf
-        else:
-            limit = self._in_theta(largest)
-        self.largest = None if self.system.clock.constant else largest
+        self.largest = largest
         if first is None:
             step = min(self.stepper.first_step(self.state, self.tolerance), self.span / 100)
         else:
-            step = self._in_theta(first)
-        self.controller = PIController(self.stepper.rule.rounded(step), limit)
+            step = min(self._in_theta(first), self.span)
+        self.controller = PIController(self.stepper.rule.rounded(step), self._longest())
+
+    def _longest(self) -> float:
+        """The longest step from here on that may be taken, in theta."""
+        if self.largest is not None:
+            return self._in_theta(self.largest)
+        if not self.system.drifting:
+            return math.inf
+        # Forces drift with t, whatever the clock of the run.
+        t = self.state.t + self.look
+        return self.system.clock.theta(t) - self.theta if t < self.last else math.inf
 
     def _in_theta(self, length: float) -> float:
-        """A length on the user's clock from here on, in theta."""
-        return self.axis.theta(self.axis.reading(self.state.t) + length) - self.theta
+        """A length on the user's clock from here on, in theta; infinite if it leads beyond the end."""
+        there = self.axis.reading(self.state.t) + length
+        return self.axis.theta(there) - self.theta if there < self.due[-1].time else math.inf
 
     def through(self, interrupts: Interrupts, bar: ProgressBar) -> Result:
         """Step from event to event; what is due between the ends of a step is written from the stepper's dense output."""
@@ -247,8 +260,8 @@ class _Run:
         """One accepted step towards `target`, which is hit exactly."""
         if self.steps == self.limit:
             self._fail(lambda saved: too_many(self.state, self.steps, saved))
-        if self.largest is not None and isinstance(self.controller, PIController):
-            self.controller.limit(self._in_theta(self.largest))
+        if isinstance(self.controller, PIController) and not self.system.clock.constant:
+            self.controller.limit(self._longest())
         while True:
             length, hits = self._length(target)
             self.audit.begin(self.state, self.theta, length)

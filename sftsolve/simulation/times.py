@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,9 @@ class Limits:
 
     def on(self, axis: UserClock) -> tuple[float | None, float | None, int | None]:
         """The first step and the longest, in the user's clock, and the number; raises `ConfigError` where they make no sense."""
-        first, largest, most = (None if value is None else axis.check(name, value) for name, value in vars(self).items())
+        first, largest, most = (
+            value if value is None or value == math.inf else axis.check(name, value) for name, value in vars(self).items()
+        )
         if most is not None and not most.is_integer():
             raise ConfigError("max_steps is no number of steps", expected="a whole number > 0", given=repr(self.max_steps))
         return first, largest, None if most is None else int(most)

@@ -58,7 +58,7 @@ def choose(
     rtol: float,
     switches: int = 0,
     fits: Callable[[str], bool] = lambda method: True,
-    accurate: float | None = None,
+    accurate: tuple[float, int] | None = None,
     left: Sequence[str] = (),
 ) -> Choice:
     """The method that reaches the end soonest.
@@ -69,7 +69,7 @@ def choose(
     length : way to the end in theta
     switches : how many known switches lie on it
     fits : whether a method's arrays fit into memory
-    accurate : step that accuracy allows a method of order four, where a run has shown it
+    accurate : step that accuracy allows a method whose error goes as h^k, and k, where a run has shown it
     left : methods that the run took and gave up
     """
     explicit = explicit_method(rtol)
@@ -81,7 +81,9 @@ def choose(
     large = system.grid.size >= _LARGE
     least = {k: _STEPS * rtol ** (-1 / k) for k in (3, 4, 5)}
     if accurate is not None:
-        least = {k: steps * length / accurate / least[4] for k, steps in least.items()}
+        step, exponent = accurate
+        shown = least[min(exponent, 5)]
+        least = {k: steps * length / step / shown for k, steps in least.items()}
     stable = length / stable_step(table, clock, radius, t)
     if stable <= least[table.embedded + 1]:
         return Choice(explicit, f"steps are not held short by stability, |F'| about {radius:.3g}")
@@ -143,7 +145,7 @@ class Automatic:
         self._switches = len(system.switches(state.t, system.clock.t(end)))
         self._take(choose(system, state, end - system.clock.theta(state.t), rtol, self._switches, fits))
         self._count, self._look, self._rejections = 0, _FIRST_LOOK, 0
-        self._accurate: float | None = None
+        self._accurate: tuple[float, int] | None = None
         self._seen = 0.0  # step at the last look
 
     @property
@@ -221,8 +223,8 @@ class Automatic:
         # In an initial layer steps are short and grow: they say nothing of the way behind it.
         settled, self._seen = h <= _SETTLED * self._seen, h
         if h < _LIMITED * stable:
-            self._accurate = h if settled else None
-        elif self._accurate is not None and h > _SETTLED * self._accurate:
+            self._accurate = (h, self.inner.error_exponent) if settled else None
+        elif self._accurate is not None and h > _SETTLED * self._accurate[0]:
             # Steps that stability holds have outgrown what accuracy asked for.
             self._accurate = None
         choice = choose(self.system, state, left, self._rtol, self._switches, self._fits, self._accurate, self._left())
