@@ -94,7 +94,7 @@ STAGES = len(KROGSTAD.rows) - 1
 ERROR = (0.0, -3.0, 12.0)
 # Both of these forces are at t + h, and do not tell how the force moves on the way there. Where it does so by itself, what it has
 # at a time between the stages beside the parabola through them, -h^3 N'''/128, is taken off their difference, with this factor.
-# The estimate is then at least 0.96 of the error that a cubic force makes in a decaying mode, for all h l, and the sign is that of
+# The estimate is then at least 0.96 of the error that a cubic force makes in a decaying mode, for all h l. The sign is that of
 # N_4 - N(y_1) = h^3 N'''/12 + ... in a flow without a linear part: the two do not cancel.
 BETWEEN, MISSED = 0.75, 1.0 / 3.0
 # N_1, ..., N_4 all have a part in the parabola that a step rests on.
