@@ -218,7 +218,7 @@ class System:
     def force_into(self, state: State, out: State, t: float | None = None) -> None:
         """Write F at (state, t), with what the dynamics adds to it, into ``out.w``; t is the state's own by default.
 
-        Refreshes the state's ghosts and allocates nothing.
+        Changes nothing but ghosts of the state, and allocates nothing.
         """
         time = state.t if t is None else t
         self.bare_force_into(state, out, time)
@@ -227,7 +227,6 @@ class System:
 
     def bare_force_into(self, state: State, out: State, time: float) -> None:
         """Write -dC/dw at (state, time) into ``out.w``, without what the dynamics adds to it."""
-        self.walls.fill(state, time)
         if self.local is None:
             out.storage.fill(0.0)
         else:
@@ -265,21 +264,17 @@ class System:
     def cost_of(self, state: State, t: float | None = None) -> float:
         """The discrete cost of a state."""
         time = state.t if t is None else t
-        self.walls.fill(state, time)
         return sum((operator.energy(state, time) for operator in self.operators), 0.0)
 
     def power_of(self, state: State, t: float | None = None) -> float:
         """dC/dt with the fields held fixed, within the piece of time at hand; NaN where it is not known."""
         time = state.t if t is None else t
-        self.walls.fill(state, time)
         own = 0.0 if self.local is None else self.local.power(state, time)
         return sum((power_of(kernel, state, time) for kernel in self.kernels), own)
 
     def jvp_into(self, state: State, direction: State, out: State, t: float | None = None) -> None:
         """Write F'(state) direction into ``out.w``; `direction` is another state than `state`, since ghosts of the two differ."""
         time = state.t if t is None else t
-        self.walls.fill(state, time)
-        self.walls.fill_still(direction)
         if self.local is None:
             out.storage.fill(0.0)
         else:

@@ -152,7 +152,7 @@ def test_the_code_is_made_of_the_widest_vectors(tmp_path):
     system, state = bind("grad2(w)/2 - w**2/2", ["w"], (8, 16))
     for past in (None, True):
         arguments = state.storage, system.local.arrays, system.local._scalars
-        module.force_wide(*arguments, state.like().storage, past, system.local._boxes)
+        module.force_wide(*arguments, state.like().storage, past, system.local._ring, system.local._boxes)
     ordinary, past = (module.force_wide_box.inspect_asm(signature) for signature in module.force_wide_box.signatures)
     features = llvmlite.binding.get_host_cpu_features()
     register = "zmm" if features["avx512f"] else "ymm"
@@ -167,3 +167,56 @@ def test_boxes_hold_a_vector_however_many_threads():
         found = boxes.for_threads(region, parts, (1, 2, 16))
         assert np.all(found[:, 5] - found[:, 4] >= 16) and np.all(found[1:, 4] == found[:-1, 5])
         assert (found[0, 4], found[-1, 5]) == region[2]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize(
+    ("text", "fields", "order", "shapes"),
+    [
+        (LINEAR, ["w"], 8, [(64,), (37,)]),
+        (REACTION, ["w", "v"], 4, [(7, 19), (40, 16)]),
+        (LINEAR, ["w"], 8, [(8, 8, 17), (12, 9, 32)]),
+    ],
+    ids=["1D", "2D", "3D"],
+)
+def test_fields_go_round_the_grid_without_ghosts(text, fields, order, shapes, parts, dtype, monkeypatch):
+    """No result depends on ghosts, whether they are filled or not: with all of them lost it is the same, bit by bit."""
+    monkeypatch.setattr(local, "slabs", lambda cells: parts)
+    for shape in shapes:
+        system, state = bind(text, fields, shape, order, dtype)
+        assert system.local.rounds("force") == (parts == 1 or len(shape) > 1) == system.local.rounds("jvp")
+        direction, kept = state.copy(), state.w.copy()
+        for sweep in ("force", "jvp"):
+            outs = []
+            for ghosts in (0.0, np.nan):
+                for given in (state, direction):
+                    given.storage.fill(ghosts)
+                    given.w[...] = kept
+                outs.append(state.like())
+                outs[-1].storage.fill(7.0)
+                if sweep == "force":
+                    system.local.set_force(state, outs[-1], 0.0)
+                else:
+                    system.local.set_jvp(state, direction, outs[-1], 0.0)
+            np.testing.assert_array_equal(outs[0].storage, outs[1].storage)
+            assert np.all(np.isfinite(outs[0].storage))
+            np.testing.assert_array_equal(state.w, kept)
+
+
+def test_ghosts_are_filled_where_a_sweep_cannot_do_without():
+    filled = [
+        ("d(w, x)**2*d(w, y)**2", {}),  # cells round two axes at once
+        ("grad2(w)/2 + cos(w)", {}),  # no vectors
+        ("grad2(w)/2", {"boundary": {"y": {"derivative": 0.0}}}),
+    ]
+    for text, options in filled:
+        system = sft.discretise(sft.Action(["w"], text, friction=sft.Friction(gamma=1.0)), sft.Grid((12, 24), 1.0, **options))
+        assert not system.local.rounds("force") and not system.local.rounds("jvp")
+        w = np.random.default_rng(1).standard_normal((1, 12, 24))
+        state, out = system.state({"w": w[0]}), system.state({"w": 0.0})
+        expected = system.force(w)
+        state.storage[...] = np.nan
+        state.w[...] = w
+        system.force_into(state, out)
+        np.testing.assert_array_equal(out.w, expected)

@@ -33,6 +33,7 @@ class Plan:
     faces : (axis, side) with a boundary energy, and the wall data that it takes as arrays along the face
     layers : of order 4, number of layers of cells at each face that have energies of their own; 0 for energies of the face
     wide : names of the sweeps that exist in explicit vectors, those of `marching` among them
+    rounds : those of the sweeps of forces in vectors that need no ghosts to be filled where all axes are periodic
     least : extents (z, y, x) of the smallest box that these take
     force_reach : how many cells away from a cell its force reads
     time_dependent : whether the density holds the time itself, or a source that moves
@@ -50,6 +51,7 @@ class Plan:
     faces: dict[tuple[str, str], tuple[walls.Datum, ...]]
     layers: int
     wide: frozenset[str]
+    rounds: frozenset[str]
     least: tuple[int, int, int]
     force_reach: int
     time_dependent: bool = False
@@ -163,11 +165,12 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     span = terms.radius(forces)
     jam = wide.JAM[grid.dimension]
     widened = {name for name, (_, nodes) in sweeps.items() if vectors.lanes(real) and wide.widens(nodes)}
+    rounded = set()
     for name, (arguments, nodes) in sweeps.items():
         bends = [terms.bent(node) for node in nodes]
         module.sweep(name, arguments, bends, planes=2 if name == "force" and grid.dimension == 3 else 1)
-        if name in widened:
-            wide.sweep(module, name, arguments, bends, jam)
+        if name in widened and wide.sweep(module, name, arguments, bends, jam):
+            rounded.add(name)
         if name in widened and name == "force" and not reach and not conditions.layers:
             widened |= _write_steps(module, bends, grid, span)
     module.total("cost", "w, s, p", cost)
@@ -186,8 +189,8 @@ def _write(found: Discrete, action: Action, grid: Grid, order: int, real: str) -
     moves = found.time_dependent
     widths = frozenset(widened)
     layers = max(map(len, conditions.layers.values()), default=0)
-    data = conditions.scalars
-    return Plan(module.text, names, scalars, data, halo, reach, faces, layers, widths, least, span, moves, notes, powers)
+    data, rounds = conditions.scalars, frozenset(rounded)
+    return Plan(module.text, names, scalars, data, halo, reach, faces, layers, widths, rounds, least, span, moves, notes, powers)
 
 
 def _write_steps(module: Module, forces: list[Node], grid: Grid, reach: int) -> set[str]:

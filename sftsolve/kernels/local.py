@@ -63,6 +63,7 @@ class LocalForce:
         # Vectors need boxes of a size that does not depend on the number of threads, so that results do not either.
         fits = all(stop - start >= n for (start, stop), n in zip(core, plan.least, strict=True))
         self.wide = plan.wide if fits else frozenset()
+        self._ring = self._round(region)
         self._shell = [box for part in shell for box in boxes.for_threads(part, 1).tolist()]
         self._sum_boxes = boxes.for_sums(region)
         self._sums = np.zeros(len(self._sum_boxes))
@@ -76,11 +77,17 @@ class LocalForce:
         self._nothing = np.zeros((len(plan.names.fields), 1, 1, 1))
 
     def set_force(self, state: State, out: State, t: float) -> None:
-        """Write the force at (state, t) into `out`; the ghosts of `state` must be filled."""
+        """Write the force at (state, t) into `out`; changes ghosts of `state`."""
+        if not self.rounds("force"):
+            self.walls.fill(state, t)
         self._sweep("force", (state.storage,), out.storage, t)
 
     def set_jvp(self, state: State, direction: State, out: State, t: float) -> None:
-        """Write F'(state) direction into `out`; the ghosts of both must be filled, those of the direction without data."""
+        """Write F'(state) direction into `out`; changes ghosts of both; they may be one only without data."""
+        if not self.rounds("jvp"):
+            self.walls.fill(state, t)
+            if direction is not state:
+                self.walls.fill_still(direction)
         self._sweep("jvp", (state.storage, direction.storage), out.storage, t)
 
     def add_force(self, state: State, out: State, t: float) -> None:
@@ -95,8 +102,21 @@ class LocalForce:
         self.set_jvp(state, direction, own, t)
         out.storage += own.storage
 
+    def rounds(self, name: str) -> bool:
+        """Whether a sweep, "force" or "jvp", leads its fields round the grid by itself, so that no ghosts have to be filled."""
+        return name in self.plan.rounds and name in self.wide and bool(self._ring[6] > 0)
+
+    def _round(self, region: boxes.Region) -> np.ndarray:
+        """How sweeps in vectors go round periodic axes (see `codegen.wide.sweep`): all, on boxes of whole rows, or none."""
+        (z0, z1), (y0, y1), (x0, x1) = region
+        if self.grid.walls or np.any(self._boxes[:, 4] != x0) or np.any(self._boxes[:, 5] != x1):
+            nowhere = np.iinfo(np.int64).max
+            return np.array([-nowhere, nowhere, 0, -nowhere, nowhere, 0, 0])
+        return np.array([z0, z1, z1 - z0, y0, y1, y1 - y0, self.layout.halo[2]])
+
     def energy(self, state: State, t: float) -> float:
-        """The discrete cost C_h = h^d sum_i c_i plus the boundary energies; the ghosts of `state` must be filled."""
+        """The discrete cost C_h = h^d sum_i c_i plus the boundary energies; fills ghosts of `state`."""
+        self.walls.fill(state, t)
         arguments = (state.storage, self.arrays, self.at(t))
         self._driver("cost_wide" if "cost" in self.wide else "cost")(*arguments, self._sum_boxes, self._sums)
         total = float(np.sum(self._sums)) * self.grid.cell_volume
@@ -105,11 +125,12 @@ class LocalForce:
         return total
 
     def power(self, state: State, t: float) -> float:
-        """dC/dt with the fields held fixed, NaN where that is unknown (`codegen.plan`); the ghosts of `state` must be filled."""
+        """dC/dt with the fields held fixed, NaN where that is unknown (`codegen.plan`); fills ghosts of `state`."""
         if not (self.time_dependent or self.walls.time_dependent):
             return 0.0
         if self.plan.powers is None:
             return math.nan
+        self.walls.fill(state, t)
         arguments, total = (state.storage, self.arrays, self._with_rates(t)), 0.0
         if "power" in self.plan.powers:
             self._driver("power")(*arguments, self._sum_boxes, self._sums)
@@ -151,7 +172,7 @@ class LocalForce:
     def _sweep(self, name: str, inputs: tuple[np.ndarray, ...], out: np.ndarray, t: float) -> None:
         arguments = (*inputs, self.arrays, self.at(t))
         if name in self.wide:
-            self._driver(f"{name}_wide")(*arguments, out, True if out.nbytes > LARGE else None, self._boxes)
+            self._driver(f"{name}_wide")(*arguments, out, True if out.nbytes > LARGE else None, self._ring, self._boxes)
         else:
             self._driver(name)(*arguments, out, self._boxes)
         if self.plan.reach:

@@ -99,7 +99,7 @@ def readable(size: float) -> str:
 
 
 class Operator(Protocol):
-    """A part of the cost bound to a grid. States come with filled ghosts; nothing of field size is allocated.
+    """A part of the cost bound to a grid. Ghosts of states hold anything; nothing of field size is allocated.
 
     An operator may also offer ``merge(other) -> Operator | None``: one that does the work of both at a lower price, or None. One
     that changes in time says so by an attribute ``time_dependent``; it may offer ``power(state, t)``, the derivative of its cost

@@ -54,14 +54,13 @@ class Generated:
     def __init__(self, density: Node, action: Action, grid: Grid, order: int, layout: Layout):
         found = plan(action, grid, order, layout.dtype, density)
         assert found is not None and found.halo <= max(layout.halo)  # the caller asked: it is a part of the whole
-        self._walls = WallData(grid, layout, action.fields, action.parameters, found.data, found.faces)
-        self._force = LocalForce(found, grid, layout, action.parameters, action.bound_sources(grid), self._walls)
+        walls = WallData(grid, layout, action.fields, action.parameters, found.data, found.faces)
+        self._force = LocalForce(found, grid, layout, action.parameters, action.bound_sources(grid), walls)
         self._layout = layout
 
     def apply(self, w: np.ndarray, out: np.ndarray) -> None:
-        """out = L w; the ghosts of w are filled."""
+        """out = L w; the ghosts of w are changed."""
         state = State(self._layout, w, None)
-        self._walls.fill_still(state)
         self._force.set_jvp(state, state, State(self._layout, out, None), 0.0)
 
 
