@@ -169,6 +169,21 @@ def test_boxes_hold_a_vector_however_many_threads():
         assert (found[0, 4], found[-1, 5]) == region[2]
 
 
+@pytest.mark.parametrize("shape", [(18, 19), (14, 8, 16)], ids=["2D", "3D"])
+def test_cells_that_are_worked_on_together_do_not_depend_on_threads(shape, monkeypatch):
+    """What neighbouring rows or planes share is added up otherwise in the one than in the other."""
+    results = []
+    for parts in (1, 2, 3):
+        monkeypatch.setattr(local, "slabs", lambda cells, parts=parts: parts)
+        monkeypatch.setattr(strides, "slabs", lambda cells, parts=parts: parts)
+        system, state = bind("(1 + S)*grad2(w)/2 + (2 - S)*grad2(v)/2 + S*v*d(w, x) + w**4/4", ["w", "v"], shape, 4)
+        force = system.force(state.w)
+        assert system.kick_drift(state, 0.5, 1e-3, 1e-3)
+        results.append((force, system.jvp(state.w, force), state.w.copy()))
+        for one, other in zip(results[0], results[-1], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize(

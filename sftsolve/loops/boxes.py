@@ -10,6 +10,7 @@ from sftsolve.state import Layout
 # where only forces are written, and where fields are updated in place.
 BLOCK, ROWS = 64, 32
 LINE = 16  # cells of a row that fill whole cache lines in every type
+PAIR = 2  # planes that steps work on together
 COLUMNS = 4096  # cells of a row in one partial sum, or up to twice as many
 
 Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -28,7 +29,8 @@ def cells(region: Region) -> int:
 def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1, 1)) -> np.ndarray:
     """Boxes (n, 6) of a region in at most `parts` slabs of its outermost long axis; consecutive boxes belong to one slab.
 
-    Slabs keep to whole lines along x, and no box is smaller than `least` (z, y, x) unless the region is.
+    Slabs keep to whole lines along x, elsewhere to multiples of `least` (z, y, x): which cells sweeps work on together must not
+    depend on `parts`, since the last bit of a sum does on that. No box is smaller than `least` unless the region is.
     """
     (z0, z1), (y0, y1), (x0, x1) = region
     if cells(region) == 0:
@@ -40,7 +42,8 @@ def for_threads(region: Region, parts: int, least: tuple[int, int, int] = (1, 1,
     for part in range(parts):
         bounds = [list(pair) for pair in region]
         start, n = region[long][0], extents[long]
-        bounds[long] = [start + _cut(n, cut, parts, long) for cut in (part, part + 1)]
+        step = LINE if long == 2 else least[long]
+        bounds[long] = [start + _cut(n, cut, parts, step) for cut in (part, part + 1)]
         rows = BLOCK if parts > 1 and long == 0 else max(1, bounds[1][1] - bounds[1][0])
         boxes += [[*bounds[0], *between, *bounds[2]] for between in _blocks(bounds[1][0], bounds[1][1], rows)]
     return np.array([box for box in boxes if box[0] < box[1] and box[4] < box[5]], np.int64).reshape(-1, 6)
@@ -69,12 +72,12 @@ def for_steps(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.nd
     (z0, z1), (y0, y1), columns = region
     if z1 - z0 == 1 and y1 - y0 == 1:
         pieces = max(1, (columns[1] - columns[0]) // COLUMNS)
-        cuts = [columns[0] + _cut(columns[1] - columns[0], piece, pieces, 2) for piece in range(pieces + 1)]
+        cuts = [columns[0] + _cut(columns[1] - columns[0], piece, pieces, LINE) for piece in range(pieces + 1)]
         rows = [[z0, z1, y0, y1, *cut, y0, y1, number] for number, cut in enumerate(zip(cuts[:-1], cuts[1:], strict=True))]
         parts = max(1, min(parts, pieces))
         return np.array(rows, np.int64), np.arange(parts + 1) * pieces // parts, np.empty((0, 6), np.int64)
     parts = max(1, min(parts, (z1 - z0) // 2))
-    cuts = [z0 + (z1 - z0) * part // parts for part in range(parts + 1)]
+    cuts = [z0 + _cut(z1 - z0, part, parts, PAIR) for part in range(parts + 1)]
     boxes, edges = [], []
     blocks = _blocks(y0, y1, ROWS)
     for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
@@ -87,10 +90,10 @@ def for_steps(region: Region, parts: int, reach: int) -> tuple[np.ndarray, np.nd
     return np.array(boxes, np.int64), slabs, np.array(edges, np.int64).reshape(-1, 6)
 
 
-def _cut(n: int, part: int, parts: int, axis: int) -> int:
-    """Where slab `part` of `parts` slabs of n cells starts."""
+def _cut(n: int, part: int, parts: int, step: int) -> int:
+    """Where slab `part` of `parts` slabs of n cells starts: at a multiple of `step`."""
     cut = n * part // parts
-    return n if part == parts else cut - cut % LINE if axis == 2 else cut
+    return n if part == parts else cut - cut % step
 
 
 def for_sums(region: Region) -> np.ndarray:
