@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from reference_problem import reference, start, system
 from scipy.integrate import solve_ivp
 
 import sftsolve as sft
@@ -152,3 +153,13 @@ def test_limits_of_steps_do_not_look_beyond_a_table(limits):
     state = problem.state({"w": "sin(2*pi*x)"})
     result = simulate(problem, state, "etdrk4", end=2.0, clock="t", progress=False, **limits)
     assert result.complete
+
+
+@pytest.mark.parametrize("gamma", [3.0, 10.0])
+def test_errors_of_leapfrog_do_not_add_up_beyond_the_tolerance(gamma):
+    """The reference problem: where friction is felt steps are many, and local errors of one tolerance each add up to 90."""
+    problem = system(gamma)
+    state = problem.state({"w": start()})
+    options = {"rtol": 1e-6, "atol": 1e-7, "progress": False}
+    simulate(problem, state, "leapfrog", end=problem.clock.t(1.0), clock="t", **options)
+    assert np.abs(state.w[0] - reference(gamma)[0]).max() <= 20e-6

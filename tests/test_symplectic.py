@@ -163,7 +163,11 @@ def test_the_error_estimate_is_an_upper_bound_within_reach(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("z", [0.3, 1.0, 4.0])
 def test_the_error_estimate_of_modes_slowed_down_by_friction(kind, z):
-    """Both modes of an overdamped oscillator, kappa h/eps = z: never below half of the error of w."""
+    """Both modes of an overdamped oscillator, kappa h/eps = z: never below half of the error of w.
+
+    leapfrog takes twelve times the error without friction, and what friction slows down errs less.
+    """
+    most = 50 if kind is Leapfrog else 30
     h, stiffness = z, (0.1 / z) ** 2
     exact = expm(h * np.array([[0.0, 1.0], [-stiffness, -1.0]]))
     system = PointwiseSystem((1,), springs(stiffness), gamma=1.0)
@@ -171,7 +175,7 @@ def test_the_error_estimate_of_modes_slowed_down_by_friction(kind, z):
         state, stepper = system.state(w, u), kind(system)
         estimate = stepper.step(state, h, Tolerance.of(1e-14, 1.0, ("w",)))
         error = abs(stepper._proposal.w[0, 0] - exact[0] @ [w, u])
-        assert 0.5 * error < estimate < 30 * error
+        assert 0.5 * error < estimate < most * error
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -261,9 +261,9 @@ class Splitting(OneStep):
 class Leapfrog(Splitting):
     """Kick, drift, kick: second order, one force a step.
 
-        e_w = 4 [ w_1 - w_0 - h/2 (u_0 + u_1) ]  =  h^2 (a_1 - a_0) at gamma = 0,    a = w_thetatheta
+        e_w = 8 [ w_1 - w_0 - h/2 (u_0 + u_1) ]  =  2 h^2 (a_1 - a_0) at gamma = 0,    a = w_thetatheta
 
-    which is six times the local error of w: steps are many, the more so with friction, and what they all miss in the same
+    which is twelve times the local error of w: steps are many, the more so with friction, and what they all miss in the same
     direction adds up. Three arrays beside the state: the force at the start is overwritten by that at the end, and evaluated
     again after a rejected step.
 
@@ -273,7 +273,7 @@ class Leapfrog(Splitting):
     composition = LEAPFROG
     method = "leapfrog"
     order = 2
-    _share, _derivatives = 4.0, 1
+    _share, _derivatives = 8.0, 1
 
     @staticmethod
     def registers(damped: bool) -> int:
