@@ -141,3 +141,11 @@ def test_methods_of_like_cost_do_not_take_turns():
     result = simulate(system, state, "auto", end=1.0, clock="t", rtol=1e-6, atol=1e-9, progress=False)
     names = result.stats.method.split(" (")[0].split(" -> ")
     assert len(names) == len(set(names)) > 1
+
+
+def test_steps_are_read_by_the_order_of_the_method_that_took_them():
+    """A stiff flow: what rkc2 steps by its accuracy is no sign that a method of order four would step no longer."""
+    system = problem(0.05, cost="D/2*(1 + x*x)*grad2(w) + w**4/4 - w**2/2")
+    state = system.state({"w": "0.3*sin(2*pi*x)"})
+    shown = choose(system, state, 1.0, 1e-6, fits=lambda method: method in ("rkc2", "tsit5"), accurate=(1 / 350, 3))
+    assert shown.method == "rkc2"

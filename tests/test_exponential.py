@@ -12,7 +12,7 @@ from reference_problem import FLOW, reference, start, system
 
 import sftsolve as sft
 from sftsolve.stepping import STEPPERS, Tolerance
-from sftsolve.stepping.exponential_tableau import KROGSTAD
+from sftsolve.stepping.exponential_tableau import KROGSTAD, parabola_at, parabola_over
 from sftsolve.stepping.tableaus import TableauError
 
 LOOSE = Tolerance.of(0.9, 1e6, ("w",))
@@ -259,3 +259,9 @@ def test_what_is_seen_between_stages_adds_to_the_estimate(method):
         stepper._moving = moving and stepper._moving
         errors.append(stepper.step(state, 0.2, Tolerance.of(1e-6, 1e-6, ("w",))))
     assert 1.02 * errors[1] < errors[0] < 2.0 * errors[1]
+
+
+def test_the_last_stage_is_the_parabola_over_the_whole_step():
+    assert parabola_over(1.0) == tuple(tuple(float(weight) for weight in phi) for phi in KROGSTAD.rows[-1].weights)
+    for c, weights in ((0.0, [1, 0, 0, 0]), (0.5, [0, 0.5, 0.5, 0]), (1.0, [0, 0, 0, 1])):
+        assert parabola_at(c) == weights

@@ -58,8 +58,7 @@ class Run:
         array, damped = float(layout.bytes_of(fields)), self.dynamics == "damped"
         arrays = len(found.names.arrays) if found else 0
         moving = bool(found and found.time_dependent)
-        drifting = moving and (found is None or found.powers is None or "power" in found.powers)
-        watched = drifting or _walls_move(action, grid) or not clock.constant
+        watched = bool(found and found.drifting) or _walls_move(action, grid) or not clock.constant
         linear = foresee(action, grid, self.order, layout) if method.linear != "nothing" else None
         given = sum(values.nbytes for values in self.initial.values() if isinstance(values, np.ndarray))
         kept = fields * np.dtype(self.dtype).itemsize * grid.size

@@ -58,6 +58,11 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
     powers: frozenset[str] | None = frozenset()
 
+    @property
+    def drifting(self) -> bool:
+        """Whether the cost moves within pieces of time: mini-batches do not move it, and all that does has a power."""
+        return self.time_dependent and (self.powers is None or "power" in self.powers)
+
     def traffic(self, cells: int, itemsize: int) -> int:
         """Bytes that one evaluation of the force moves: fields and arrays read, forces written, each once."""
         return (2 * len(self.names.fields) + len(self.names.arrays)) * cells * itemsize

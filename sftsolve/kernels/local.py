@@ -193,8 +193,8 @@ class LocalForce:
 
     @property
     def drifting(self) -> bool:
-        """Whether it does so within pieces of time: mini-batches do not, and all that does has a power."""
-        return self.time_dependent and (self.plan.powers is None or "power" in self.plan.powers)
+        """Whether it does so within pieces of time."""
+        return self.plan.drifting
 
     def switches(self, first: float, last: float) -> list[float]:
         """Times inside (first, last) where some source is not smooth."""
